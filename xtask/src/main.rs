@@ -1,0 +1,2 @@
+//! Every developer habit as one command.
+fn main() {}
