@@ -1,7 +1,9 @@
 //! Handwritten Mixture-of-Experts kernels with a safe API.
 
+pub mod backend;
 pub mod error;
 pub mod ops;
 pub mod reference;
 
+pub use backend::Backend;
 pub use error::{Error, Result};
