@@ -71,3 +71,13 @@ pub fn forward(activation: Activation, x: &[f64]) -> Vec<f64> {
 pub fn backward(activation: Activation, x: &[f64], dy: &[f64]) -> Vec<f64> {
     x.iter().zip(dy).map(|(&x, dy)| dy * derivative(activation, x)).collect()
 }
+
+/// `min(max(x, -limit), limit)`: `clip_qkv` of OLMoE.
+pub fn clamp(x: f64, limit: f64) -> f64 {
+    x.clamp(-limit, limit)
+}
+
+/// 1 where [`clamp`] leaves `x` as it is, else 0.
+pub fn clamp_derivative(x: f64, limit: f64) -> f64 {
+    f64::from((-limit..=limit).contains(&x))
+}

@@ -18,6 +18,8 @@ pub struct Output {
     pub loss_sum: f64,
     /// `Σ lse²`, not divided and without its coefficient.
     pub z_sum: f64,
+    /// `logsumexp` of each row, 0 where ignored, `[T]`.
+    pub lse: Vec<f64>,
     /// Gradient of `L` with respect to the logits, `[T, V]`.
     pub dlogits: Vec<f64>,
 }
@@ -30,13 +32,15 @@ pub fn forward_backward(
     z_coefficient: f64,
     divisor: f64,
 ) -> Output {
-    let mut out = Output { loss_sum: 0.0, z_sum: 0.0, dlogits: vec![0.0; logits.len()] };
+    let mut out =
+        Output { loss_sum: 0.0, z_sum: 0.0, lse: vec![0.0; targets.len()], dlogits: vec![0.0; logits.len()] };
     for (t, target) in targets.iter().enumerate() {
         let Ok(target) = usize::try_from(*target) else { continue };
         let z = &logits[t * vocabulary..][..vocabulary];
         let (p, lse) = softmax(z);
         out.loss_sum += lse - z[target];
         out.z_sum += lse * lse;
+        out.lse[t] = lse;
         for v in 0..vocabulary {
             let hit = f64::from(v == target);
             out.dlogits[t * vocabulary + v] = (p[v] - hit + 2.0 * z_coefficient * lse * p[v]) / divisor;

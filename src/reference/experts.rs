@@ -90,22 +90,29 @@ pub fn forward(mlp: &Mlp, x: &[f64], plan: &Plan, w_in: &[f64], w_out: &[f64]) -
     Output { pre, rows }
 }
 
-/// Backward of [`forward`] followed by [`permutation::combine`] with `weights[T, k]`, from `dy[T, d]`.
+/// Backward of [`forward`] followed by [`permutation::combine`] with `weights[T, k]`, from `dy[T, d]` and from an extra
+/// gradient on the expert outputs, `row_grad[R, d]`. The outputs are recomputed from `pre`.
 pub fn backward(
     mlp: &Mlp,
     x: &[f64],
     plan: &Plan,
     w_in: &[f64],
     w_out: &[f64],
-    out: &Output,
+    pre: &[f64],
     weights: &[f64],
     dy: &[f64],
+    row_grad: Option<&[f64]>,
 ) -> Gradients {
     let (d, h, p) = (mlp.width, mlp.hidden, mlp.pre_width());
-    let (drows, dweights) = permutation::combine_backward(plan, &out.rows, weights, dy, d);
-    let dw_out = grouped_gemm::wgrad(&hidden(mlp, &out.pre), None, &drows, &plan.offsets, h, d);
+    let hidden = hidden(mlp, pre);
+    let rows = grouped_gemm::forward(&hidden, None, &plan.offsets, w_out, h, d);
+    let (mut drows, dweights) = permutation::combine_backward(plan, &rows, weights, dy, d);
+    if let Some(row_grad) = row_grad {
+        super::add_scaled(&mut drows, 1.0, row_grad);
+    }
+    let dw_out = grouped_gemm::wgrad(&hidden, None, &drows, &plan.offsets, h, d);
     let dhidden = grouped_gemm::dgrad(&drows, &plan.offsets, w_out, h, d);
-    let dpre = hidden_backward(mlp, &out.pre, &dhidden);
+    let dpre = hidden_backward(mlp, pre, &dhidden);
     let dw_in = grouped_gemm::wgrad(x, Some(&plan.token), &dpre, &plan.offsets, d, p);
     let dx_rows = grouped_gemm::dgrad(&dpre, &plan.offsets, w_in, d, p);
     Gradients { dx_rows, dweights, dw_in, dw_out }

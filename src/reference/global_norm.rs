@@ -2,7 +2,12 @@
 
 /// `sqrt(Σ g²)` over every element of every tensor.
 pub fn forward(tensors: &[&[f64]]) -> f64 {
-    tensors.iter().flat_map(|tensor| tensor.iter()).map(|g| g * g).sum::<f64>().sqrt()
+    tensors.iter().map(|tensor| sum_of_squares(tensor)).sum::<f64>().sqrt()
+}
+
+/// `Σ g²` of one tensor.
+pub fn sum_of_squares(tensor: &[f64]) -> f64 {
+    tensor.iter().map(|g| g * g).sum()
 }
 
 /// What every gradient is multiplied with: `min(1, max_norm / (norm + 1e-6))`, as `torch.nn.utils.clip_grad_norm_`.

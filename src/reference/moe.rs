@@ -48,7 +48,7 @@ pub struct Output {
 pub struct AuxGradients<'a> {
     /// On the scores, `[T, E_r]`.
     pub dprobs: &'a [f64],
-    /// On the logsumexp of the scaled logits, `[T]`.
+    /// On the logsumexp of the biased logits, `[T]`.
     pub dlse: &'a [f64],
     /// On the raw logits, `[T, E]`, from losses that look at them directly.
     pub dlogits: &'a [f64],
@@ -84,7 +84,8 @@ pub fn forward(layer: &Layer, x: &[f64]) -> Output {
 pub fn backward(layer: &Layer, x: &[f64], out: &Output, dy: &[f64], aux: &AuxGradients) -> Gradients {
     let (cfg, d) = (layer.router, layer.mlp.width);
     let weights = &out.routing.weights;
-    let mlp = experts::backward(&layer.mlp, x, &out.plan, layer.w_in, layer.w_out, &out.experts, weights, dy);
+    let pre = &out.experts.pre;
+    let mlp = experts::backward(&layer.mlp, x, &out.plan, layer.w_in, layer.w_out, pre, weights, dy, None);
     let mut dx = permutation::dispatch_backward(&out.plan, &mlp.dx_rows, d, x.len() / d);
 
     let routing = &out.routing;

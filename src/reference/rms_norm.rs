@@ -5,7 +5,7 @@
 use super::dot;
 
 /// `1 / sqrt(mean x² + eps)` of one row.
-fn inverse_rms(x: &[f64], eps: f64) -> f64 {
+pub fn inverse_rms(x: &[f64], eps: f64) -> f64 {
     1.0 / (dot(x, x) / x.len() as f64 + eps).sqrt()
 }
 
@@ -22,10 +22,15 @@ pub fn forward(x: &[f64], w: &[f64], eps: f64) -> Vec<f64> {
 /// `(dx[T, d], dw[d])` from `dy[T, d]`, with `x̂ = x r` and `g = dy ⊙ w`:
 /// `dx = r (g - x̂ mean_i(g x̂))`, `dw = Σ_t dy ⊙ x̂`.
 pub fn backward(x: &[f64], w: &[f64], dy: &[f64], eps: f64) -> (Vec<f64>, Vec<f64>) {
+    let r: Vec<f64> = x.chunks_exact(w.len()).map(|x| inverse_rms(x, eps)).collect();
+    backward_with(x, w, &r, dy)
+}
+
+/// [`backward`] with the `r[T]` that the forward kept.
+pub fn backward_with(x: &[f64], w: &[f64], r: &[f64], dy: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let d = w.len();
     let (mut dx, mut dw) = (Vec::new(), vec![0.0; d]);
-    for (x, dy) in x.chunks_exact(d).zip(dy.chunks_exact(d)) {
-        let r = inverse_rms(x, eps);
+    for ((x, dy), r) in x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(r) {
         let mean = (0..d).map(|i| dy[i] * w[i] * x[i] * r).sum::<f64>() / d as f64;
         dx.extend((0..d).map(|i| r * (dy[i] * w[i] - x[i] * r * mean)));
         for i in 0..d {

@@ -6,16 +6,21 @@
 //! y[i + D/2] = x[i + D/2] cos + x[i] sin
 //! inv_freq[i] = θ^(-2i / D)
 //! ```
-//! `inv_freq` and the angle are f32, each operation rounded, as in every trained model of the Hugging Face code base;
-//! cosine and sine are taken in f64 of that f32 angle. A backend that computed the angle in f64 would drift from the
+//! The tables come from [`crate::ops::rope::table`]: frequency, angle, cosine and sine are each rounded to f32, as in
+//! every trained model of the Hugging Face code base. A backend that computed the angle in f64 would drift from the
 //! checkpoints by about `position · 6e-8` radians.
 //!
 //! Source: Su et al. 2104.09864; the half-split layout is GPT-NeoX's.
 
-/// `inv_freq[D/2]` in f32: the exponent, the power and the quotient are each rounded to f32.
-pub fn inverse_frequencies(theta: f64, head_dim: usize) -> Vec<f32> {
-    let exponent = |i: usize| (2 * i) as f32 / head_dim as f32;
-    (0..head_dim / 2).map(|i| 1.0 / theta.powf(f64::from(exponent(i))) as f32).collect()
+/// Cosine and sine tables, `[positions, D/2]` each.
+#[derive(Debug, Clone, Copy)]
+pub struct Tables<'a> {
+    /// `cos(position · inv_freq[i])`.
+    pub cos: &'a [f64],
+    /// `sin(position · inv_freq[i])`.
+    pub sin: &'a [f64],
+    /// `D`, the head width; even.
+    pub head_dim: usize,
 }
 
 /// Rotates by `direction` times the angle.
@@ -24,15 +29,16 @@ fn rotate(
     positions: &[u32],
     width: usize,
     heads: usize,
-    inv_freq: &[f32],
+    tables: Tables,
     direction: f64,
 ) -> Vec<f64> {
-    let half = inv_freq.len();
+    let half = tables.head_dim / 2;
     let mut y = x.to_vec();
     for (y, position) in y.chunks_exact_mut(width).zip(positions) {
         for head in y.chunks_exact_mut(2 * half).take(heads) {
             for i in 0..half {
-                let (sin, cos) = (direction * f64::from(*position as f32 * inv_freq[i])).sin_cos();
+                let entry = *position as usize * half + i;
+                let (cos, sin) = (tables.cos[entry], direction * tables.sin[entry]);
                 let (a, b) = (head[i], head[i + half]);
                 head[i] = a * cos - b * sin;
                 head[i + half] = b * cos + a * sin;
@@ -43,12 +49,12 @@ fn rotate(
 }
 
 /// Rotates the first `heads` heads of each row of `x[T, width]` by `positions[T]` and copies the rest. With a packed row of
-/// queries, keys and values, `heads` is the number of query and key heads. The head width is `2 inv_freq.len()`.
-pub fn forward(x: &[f64], positions: &[u32], width: usize, heads: usize, inv_freq: &[f32]) -> Vec<f64> {
-    rotate(x, positions, width, heads, inv_freq, 1.0)
+/// queries, keys and values, `heads` is the number of query and key heads.
+pub fn forward(x: &[f64], positions: &[u32], width: usize, heads: usize, tables: Tables) -> Vec<f64> {
+    rotate(x, positions, width, heads, tables, 1.0)
 }
 
 /// `dx[T, width]` from `dy[T, width]`: a rotation is orthogonal, so its transpose rotates back.
-pub fn backward(dy: &[f64], positions: &[u32], width: usize, heads: usize, inv_freq: &[f32]) -> Vec<f64> {
-    rotate(dy, positions, width, heads, inv_freq, -1.0)
+pub fn backward(dy: &[f64], positions: &[u32], width: usize, heads: usize, tables: Tables) -> Vec<f64> {
+    rotate(dy, positions, width, heads, tables, -1.0)
 }

@@ -5,7 +5,7 @@
 //! z'  = (z + b) / τ
 //! p   = softmax of z' over K          (Score::Softmax)
 //!     | sigmoid(z') on K              (Score::Sigmoid)          0 outside K
-//! lse = logsumexp of z' over K
+//! lse = logsumexp of z + b over K               before the temperature: what the router z-loss is made of
 //! S   = always_active in the given order, then the (k_r - |always_active|) best others by p + selection_bias
 //! w_i = p[S_i]                        (Normalise::None)
 //!     | p[S_i] / (Σ_j p[S_j]^q)^(1/q) (Normalise::Lp(q), q > 0)
@@ -37,7 +37,7 @@ pub struct Output {
     pub indices: Vec<u32>,
     /// Slots that went to each expert, `[E]`, shared experts included.
     pub counts: Vec<u64>,
-    /// `logsumexp(z')` over the allowed routed experts, `[T]`.
+    /// `logsumexp(z + b)` over the allowed routed experts, before the temperature, `[T]`.
     pub lse: Vec<f64>,
 }
 
@@ -56,15 +56,20 @@ fn configured(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
 }
 
-/// `z'` of one token: biased and divided by the temperature, `-inf` where the keep mask forbids a routed expert.
-fn scaled_logits(cfg: &RouterConfig, z: &[f64], bias: Option<&[f64]>, keep: Option<&[bool]>) -> Vec<f64> {
+/// `z + b` of one token, `-inf` where the keep mask forbids a routed expert.
+fn biased_logits(cfg: &RouterConfig, z: &[f64], bias: Option<&[f64]>, keep: Option<&[bool]>) -> Vec<f64> {
     let allowed = |e: usize| e >= cfg.routed() || keep.is_none_or(|keep| keep[e]);
     (0..cfg.experts)
         .map(|e| match allowed(e) {
-            true => (z[e] + bias.map_or(0.0, |b| b[e])) / configured(cfg.temperature),
+            true => z[e] + bias.map_or(0.0, |b| b[e]),
             false => f64::NEG_INFINITY,
         })
         .collect()
+}
+
+/// `z'`: divided by the temperature.
+fn scaled(cfg: &RouterConfig, biased: &[f64]) -> Vec<f64> {
+    biased.iter().map(|z| z / configured(cfg.temperature)).collect()
 }
 
 /// The `n` best entries in descending order, ties to the lower index, skipping those already `taken`. Forbidden entries
@@ -113,9 +118,11 @@ pub fn forward(
         lse: Vec::new(),
     };
     for (t, z) in logits.chunks_exact(cfg.experts).enumerate() {
-        let z = scaled_logits(cfg, z, bias, keep.map(|keep| &keep[t * routed..][..routed]));
+        let biased = biased_logits(cfg, z, bias, keep.map(|keep| &keep[t * routed..][..routed]));
+        let (_, lse) = softmax(&biased[..routed]);
+        let z = scaled(cfg, &biased);
         let (z_routed, z_shared) = z.split_at(routed);
-        let (p_softmax, lse) = softmax(z_routed);
+        let (p_softmax, _) = softmax(z_routed);
         let p = match cfg.score {
             Score::Softmax => p_softmax,
             Score::Sigmoid => z_routed.iter().map(|z| sigmoid(*z)).collect(),
@@ -159,8 +166,7 @@ pub fn forward(
 /// ```text
 /// g[S_i]  = dprobs[S_i] + (dw_i - w_i^(q-1) Σ_j dw_j w_j) / n     (without normalisation: dprobs[S_i] + dw_i)
 /// dz'_e   = p_e (g_e - Σ_f p_f g_f)  |  p_e (1 - p_e) g_e         (softmax | sigmoid)
-///         + dlse softmax(z')_e
-/// dz      = dz' / τ
+/// dz      = dz' / τ + dlse softmax(z + b)_e
 /// ```
 pub fn backward(
     cfg: &RouterConfig,
@@ -175,8 +181,8 @@ pub fn backward(
     let (routed, routed_k) = (cfg.routed(), cfg.routed_k());
     let mut dlogits = Vec::new();
     for (t, z) in logits.chunks_exact(cfg.experts).enumerate() {
-        let z = scaled_logits(cfg, z, bias, keep.map(|keep| &keep[t * routed..][..routed]));
-        let (z_routed, z_shared) = z.split_at(routed);
+        let biased = biased_logits(cfg, z, bias, keep.map(|keep| &keep[t * routed..][..routed]));
+        let z_shared = &scaled(cfg, &biased[routed..]);
         let p = &out.probs[t * routed..][..routed];
         let (slots, shared_slots) = out.indices[t * cfg.top_k..][..cfg.top_k].split_at(routed_k);
         let (w, w_shared) = out.weights[t * cfg.top_k..][..cfg.top_k].split_at(routed_k);
@@ -196,13 +202,13 @@ pub fn backward(
         }
 
         let mean = dot(p, &g);
-        let (p_softmax, _) = softmax(z_routed);
+        let (p_lse, _) = softmax(&biased[..routed]);
         dlogits.extend((0..routed).map(|e| {
             let dscore = match cfg.score {
                 Score::Softmax => p[e] * (g[e] - mean),
                 Score::Sigmoid => p[e] * (1.0 - p[e]) * g[e],
             };
-            (dscore + dlse[t] * p_softmax[e]) / configured(cfg.temperature)
+            dscore / configured(cfg.temperature) + dlse[t] * p_lse[e]
         }));
 
         let (p_shared, _) = softmax(z_shared);

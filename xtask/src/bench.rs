@@ -55,7 +55,8 @@ fn rows(folder: &Path, started: SystemTime) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     for directory in measured(folder) {
         let estimates = directory.join("estimates.json");
-        let fresh = fs::metadata(&estimates).and_then(|file| file.modified()).is_ok_and(|time| time >= started);
+        let fresh =
+            fs::metadata(&estimates).and_then(|file| file.modified()).is_ok_and(|time| time >= started);
         if !fresh {
             continue;
         }
@@ -133,12 +134,18 @@ fn write(table: &str) -> Result<(), String> {
 fn machine() -> String {
     let model = fs::read_to_string("/proc/cpuinfo")
         .ok()
-        .and_then(|text| text.lines().find(|line| line.starts_with("model name"))?.split(": ").nth(1).map(str::to_owned))
+        .and_then(|text| {
+            text.lines().find(|line| line.starts_with("model name"))?.split(": ").nth(1).map(str::to_owned)
+        })
         .unwrap_or_else(|| std::env::consts::ARCH.to_owned());
     format!("{model}, {} cores", std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 fn commit() -> String {
-    let output = Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(step::root()).output();
-    output.ok().filter(|o| o.status.success()).map_or("unknown".into(), |o| String::from_utf8_lossy(&o.stdout).trim().into())
+    let output =
+        Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(step::root()).output();
+    output
+        .ok()
+        .filter(|o| o.status.success())
+        .map_or("unknown".into(), |o| String::from_utf8_lossy(&o.stdout).trim().into())
 }

@@ -41,8 +41,10 @@ pub fn run() -> Result<(), String> {
             words.extend(small.map(str::to_owned));
             words.push(out.display().to_string());
         }
-        let words: Vec<&str> =
-            words.iter().map(|word| if word == "runs/quickstart" { out.to_str().unwrap_or(word) } else { word }).collect();
+        let words: Vec<&str> = words
+            .iter()
+            .map(|word| if word == "runs/quickstart" { out.to_str().unwrap_or(word) } else { word })
+            .collect();
         step::run("readme", &mut step::cargo(&words))?;
     }
     Ok(())

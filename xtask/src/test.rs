@@ -9,7 +9,10 @@ type Step = (&'static str, fn() -> Result<(), String>);
 const STEPS: &[Step] = &[
     ("fmt", || step::run("fmt", &mut step::cargo(&["fmt", "--all", "--check"]))),
     ("clippy", || {
-        step::run("clippy", &mut step::cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
+        step::run(
+            "clippy",
+            &mut step::cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
+        )
     }),
     ("docs", || {
         let mut command = step::cargo(&["doc", "--workspace", "--no-deps", "--locked"]);
@@ -18,8 +21,14 @@ const STEPS: &[Step] = &[
     ("house", house),
     ("tests", || step::run("tests", &mut step::cargo(&["test", "--workspace", "--locked"]))),
     ("vectors", || {
-        step::run("vectors", &mut step::cargo(&["test", "--release", "--locked", "-p", "emo", "--test", "vectors"]))?;
-        step::run("vectors", &mut step::cargo(&["test", "--release", "--locked", "-p", "trainer", "--test", "vectors"]))
+        step::run(
+            "vectors",
+            &mut step::cargo(&["test", "--release", "--locked", "-p", "emo", "--test", "vectors"]),
+        )?;
+        step::run(
+            "vectors",
+            &mut step::cargo(&["test", "--release", "--locked", "-p", "trainer", "--test", "vectors"]),
+        )
     }),
     ("examples", examples),
     ("readme", readme::run),
@@ -27,10 +36,15 @@ const STEPS: &[Step] = &[
 
 /// Runs the steps in order and stops at the first that fails.
 pub fn run(only: Option<&str>) -> Result<(), String> {
-    let chosen: Vec<&Step> = STEPS.iter().filter(|(name, _)| only.is_none_or(|text| name.contains(text))).collect();
+    let chosen: Vec<&Step> =
+        STEPS.iter().filter(|(name, _)| only.is_none_or(|text| name.contains(text))).collect();
     if chosen.is_empty() {
         let names: Vec<&str> = STEPS.iter().map(|(name, _)| *name).collect();
-        return Err(format!("no step matches `{}`; there are: {}", only.unwrap_or_default(), names.join(", ")));
+        return Err(format!(
+            "no step matches `{}`; there are: {}",
+            only.unwrap_or_default(),
+            names.join(", ")
+        ));
     }
     for (_, step) in &chosen {
         step()?;
@@ -48,27 +62,40 @@ fn examples() -> Result<(), String> {
         .collect();
     names.sort();
     names.iter().try_for_each(|name| {
-        step::run("examples", &mut step::cargo(&["run", "--quiet", "--locked", "-p", "emo", "--example", name]))
+        step::run(
+            "examples",
+            &mut step::cargo(&["run", "--quiet", "--locked", "-p", "emo", "--example", name]),
+        )
     })
 }
 
 /// House rules that no lint knows: files stay short enough to read in one sitting.
 fn house() -> Result<(), String> {
     const LONGEST: usize = 520;
-    let mut folders: Vec<_> = ["src", "trainer", "xtask", "tests", "benches", "examples"].map(|f| step::root().join(f)).into();
+    let mut folders: Vec<_> =
+        ["src", "trainer", "xtask", "tests", "benches", "examples"].map(|f| step::root().join(f)).into();
     let mut long = Vec::new();
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?.flatten() {
+        for entry in
+            fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?.flatten()
+        {
             let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let lines = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?.lines().count();
+                let lines = fs::read_to_string(&path)
+                    .map_err(|error| format!("{}: {error}", path.display()))?
+                    .lines()
+                    .count();
                 if lines > LONGEST {
                     long.push(format!("{} ({lines} lines)", path.display()));
                 }
             }
         }
     }
-    if long.is_empty() { Ok(()) } else { Err(format!("files longer than {LONGEST} lines: {}", long.join(", "))) }
+    if long.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("files longer than {LONGEST} lines: {}", long.join(", ")))
+    }
 }
