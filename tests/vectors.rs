@@ -74,4 +74,7 @@ fn the_runner_names_what_is_wrong() {
     let mut kind = case();
     kind.name = "waltz_3_4".into();
     complain(kind, "waltz");
+    let mut length = case();
+    length.insert("out_cv", &[2], &[0.9, 0.9]);
+    complain(length, "out_cv");
 }

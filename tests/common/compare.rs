@@ -80,7 +80,7 @@ impl Case {
                 _ => false,
             }
         };
-        let mut swapped = vec![false; if k == 0 { 0 } else { expected.len() / k }];
+        let mut swapped = vec![false; expected.len().checked_div(k).unwrap_or(0)];
         for (slot, (got, expected)) in got.iter().zip(&expected).enumerate() {
             let t = slot / k;
             if got != expected {

@@ -15,14 +15,14 @@ use emo::ops::router::{Normalise, RouterConfig, Score, SharedWeight};
 pub fn run(backend: &dyn KernelBackend, case: &Case) -> Outcome {
     match case.name.split('_').next().unwrap_or_default() {
         "router" => router::run(backend, case),
-        "lb" => router::run_pooled_load_balance(backend, case),
+        "lb" if case.name.starts_with("lb_hf") => router::run_pooled_load_balance(backend, case),
         "usage" => router::run_usage(backend, case),
         "smooth" => smoothing::run(backend, case),
         "perm" => permutation::run(backend, case),
         "ggemm" => gemm::run(backend, case),
         "moe" => moe::run(backend, case),
         "pool" => pool::run(backend, case),
-        kind => Err(format!("kind {kind} is unknown")),
+        _ => Err(format!("the kind of {} is unknown", case.name)),
     }
 }
 
@@ -40,9 +40,12 @@ fn router_config(case: &Case, experts: usize) -> Outcome<RouterConfig> {
         shared: case.optional_count(&["n_shared"])?.unwrap_or(0),
         shared_weight: SharedWeight::One,
         score,
-        temperature: case.optional_number(&["temperature", "temp"])?.unwrap_or(1.0) as f32,
+        temperature: configured(
+            "temperature",
+            case.optional_number(&["temperature", "temp"])?.unwrap_or(1.0),
+        )?,
         normalise: match case.optional_number(&["norm"])? {
-            Some(p) => Normalise::Lp(p as f32),
+            Some(p) => Normalise::Lp(configured("norm", p)?),
             None => Normalise::None,
         },
         always_active: Vec::new(),
@@ -50,6 +53,15 @@ fn router_config(case: &Case, experts: usize) -> Outcome<RouterConfig> {
     let fits = cfg.shared <= cfg.top_k && cfg.top_k <= experts && cfg.shared < experts;
     let fits = fits && cfg.top_k - cfg.shared <= experts - cfg.shared && cfg.temperature > 0.0;
     fits.then_some(cfg).ok_or_else(|| format!("the router {} does not fit {experts} experts", case.params))
+}
+
+/// A parameter as the configuration holds it: f32, read back by its shortest decimal. One that needs more digits than that
+/// cannot be compared to nine.
+fn configured(name: &str, value: f64) -> Outcome<f32> {
+    let held = value as f32;
+    let same = held.to_string().parse() == Ok(value);
+    same.then_some(held)
+        .ok_or_else(|| format!("{name} = {value} has more digits than a router configuration holds"))
 }
 
 /// The absolute values of `x`.
