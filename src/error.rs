@@ -57,7 +57,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// An [`Error::Argument`] from anything printable.
-    pub fn argument(op: &'static str, arg: &'static str, expected: impl ToString, found: impl ToString) -> Self {
+    pub fn argument(
+        op: &'static str,
+        arg: &'static str,
+        expected: impl ToString,
+        found: impl ToString,
+    ) -> Self {
         Self::Argument { op, arg, expected: expected.to_string(), found: found.to_string() }
     }
 }

@@ -1,5 +1,6 @@
 //! Handwritten Mixture-of-Experts kernels with a safe API.
 
+pub mod cpu;
 pub mod error;
 pub mod ops;
 pub mod reference;
