@@ -23,13 +23,26 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub(crate) mod by_groups;
+pub(crate) mod by_rows;
 mod micro;
 pub(crate) mod pack;
 mod portable;
+pub(crate) mod rows;
 pub mod serial;
 
 use super::isa::Isa;
+use super::threads::Threads;
 use std::ops::Range;
+
+/// Who computes: a pool of threads and the instruction set of its kernels.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine<'a> {
+    /// The worker threads.
+    pub threads: &'a Threads,
+    /// The instruction set; [`Isa::detect`] unless a test forces one.
+    pub isa: Isa,
+}
 
 /// Depth of a K block: an `nr = 32` panel of B of this depth (32 KiB) stays in a 48 KiB L1.
 pub(crate) const KC: usize = 256;
