@@ -48,12 +48,15 @@ fn expert_mlps() {
             let mlp = Mlp { activation, gated, width: d, hidden: h };
             let (x, weights, dy) = (noise(tokens * d, 1), noise(tokens * k, 2), noise(tokens * d, 3));
             let (w_in, w_out) = (noise(n_experts * mlp.pre_width() * d, 4), noise(n_experts * d * h, 5));
+            let row_grad = noise(tokens * k * d, 6);
             let forward = |x: &[f64], w_in: &[f64], w_out: &[f64], weights: &[f64]| {
                 let out = experts::forward(&mlp, x, &plan, w_in, w_out);
                 dot(&dy, &permutation::combine(&plan, &out.rows, weights, d, tokens))
+                    + dot(&row_grad, &out.rows)
             };
             let out = experts::forward(&mlp, &x, &plan, &w_in, &w_out);
-            let grad = experts::backward(&mlp, &x, &plan, &w_in, &w_out, &out, &weights, &dy);
+            let grad =
+                experts::backward(&mlp, &x, &plan, &w_in, &w_out, &out.pre, &weights, &dy, Some(&row_grad));
             let dx = permutation::dispatch_backward(&plan, &grad.dx_rows, d, tokens);
             check(&format!("{mlp:?} dx"), &x, &dx, |x| forward(x, &w_in, &w_out, &weights));
             check(&format!("{mlp:?} dw_in"), &w_in, &grad.dw_in, |w| forward(&x, w, &w_out, &weights));
