@@ -1,5 +1,4 @@
-//! Pretrains EMO, a mixture-of-experts language model whose modules emerge from document boundaries.
+//! The parts of the trainer: model and checkpoints.
 
-pub mod data;
-pub mod metrics;
-pub mod progress;
+pub mod checkpoint;
+pub mod model;
