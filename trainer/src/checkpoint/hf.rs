@@ -54,6 +54,18 @@ fn read_json(path: &Path) -> Result<Value> {
 /// Anything wrong with the configuration, and tensors that are missing, superfluous or of another shape, by name.
 pub fn load<B: Backend>(folder: &Path, backend: Arc<B>, capacity: Capacity) -> Result<Model<B>> {
     let (config, family) = read_config(folder)?;
+    load_as(folder, config, family, backend, capacity)
+}
+
+/// [`load`] under a configuration of the caller's: the same tensors, another rule (for example the weight of shared
+/// experts, or experts forced into every pool).
+pub fn load_as<B: Backend>(
+    folder: &Path,
+    config: ModelConfig,
+    family: Family,
+    backend: Arc<B>,
+    capacity: Capacity,
+) -> Result<Model<B>> {
     // Names and shapes are checked before memory is taken.
     let mut source = Source::open(folder)?;
     let layout = Layout::new(&config)?;
@@ -138,8 +150,7 @@ impl Source {
         }
         let unique: Vec<&str> =
             names.iter().map(|(_, file)| file.as_str()).collect::<BTreeSet<_>>().into_iter().collect();
-        let files =
-            unique.iter().map(|file| Reader::open(&folder.join(file))).collect::<Result<Vec<_>>>()?;
+        let files = unique.iter().map(|file| Reader::open(&folder.join(file))).collect::<Result<Vec<_>>>()?;
         let mut file_of = BTreeMap::new();
         for (tensor, file) in &names {
             let position = unique.partition_point(|name| *name < file.as_str());
@@ -158,7 +169,8 @@ impl Source {
     /// Every tensor is there with its shape, and none that the model has no place for.
     fn check(&self, config: &ModelConfig, tensors: &[HfTensor]) -> Result<()> {
         for tensor in tensors {
-            let found = self.file_of.get(&tensor.name).and_then(|&f| self.files[f].tensors().get(&tensor.name));
+            let found =
+                self.file_of.get(&tensor.name).and_then(|&f| self.files[f].tensors().get(&tensor.name));
             if found.is_none_or(|found| found.shape != tensor.shape) {
                 return Err(Error::Tensor {
                     name: tensor.name.clone(),

@@ -39,7 +39,10 @@ impl Family {
             "qwen3_moe" => Self::Qwen3Moe,
             _ => {
                 let known = "emo, olmoe, flex_olmo, mixtral, qwen3_moe";
-                return Err(Error::config("model_type", format!("is \"{name}\"; this program reads {known}")));
+                return Err(Error::config(
+                    "model_type",
+                    format!("is \"{name}\"; this program reads {known}"),
+                ));
             }
         })
     }

@@ -155,7 +155,11 @@ pub struct Planned {
 
 /// Writes an f32 file: `values(i)` gives the elements of `tensors[i]`. The bytes reach the disk before the file gets
 /// its name, so that no reader ever sees half a file.
-pub fn write(path: &Path, tensors: &[Planned], mut values: impl FnMut(usize) -> Result<Vec<f64>>) -> Result<()> {
+pub fn write(
+    path: &Path,
+    tensors: &[Planned],
+    mut values: impl FnMut(usize) -> Result<Vec<f64>>,
+) -> Result<()> {
     let mut header = serde_json::Map::new();
     header.insert("__metadata__".into(), json!({"format": "pt"}));
     let mut end = 0u64;
