@@ -162,6 +162,12 @@ impl<'a, T> DisjointMut<'a, T> {
         self.len == 0
     }
 
+    /// The first element, for tasks that write pieces which are no range, such as tiles. Dereferencing it comes with the
+    /// same duty as [`DisjointMut::slice_mut`]: no two users of one element at a time.
+    pub fn as_mut_ptr(&self) -> *mut T {
+        self.ptr
+    }
+
     /// The elements of `range`.
     ///
     /// # Panics
