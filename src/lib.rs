@@ -4,6 +4,7 @@ pub mod backend;
 pub mod cpu;
 pub mod error;
 pub mod ops;
+pub mod oracle;
 pub mod reference;
 
 pub use backend::Backend;

@@ -103,7 +103,6 @@ pub(crate) fn by_rows<A: Rows, F: Finish>(
             }
         }
     });
-    drop(packed_parts);
     let packed = &*packed;
 
     // Few rows: the columns are cut too, so that every thread has work.

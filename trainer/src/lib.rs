@@ -1,0 +1,5 @@
+//! Pretrains EMO, a mixture-of-experts language model whose modules emerge from document boundaries.
+
+pub mod data;
+pub mod metrics;
+pub mod progress;
