@@ -276,7 +276,7 @@ fn bars_are_as_long_as_their_values() {
     let bars = GroupedBars {
         title: "t".into(),
         value_label: "v".into(),
-        series: vec!["first".into(), "last".into()],
+        series: vec![("first".into(), 7), ("last".into(), 0)],
         groups: vec![
             BarGroup { name: "g".into(), values: vec![4.0, 1.0] },
             BarGroup { name: "h".into(), values: vec![f64::NAN, 2.0] },

@@ -22,8 +22,8 @@ pub struct GroupedBars {
     pub title: String,
     /// What the values are.
     pub value_label: String,
-    /// What each bar of a group is.
-    pub series: Vec<String>,
+    /// What each bar of a group is, with the index of its colour.
+    pub series: Vec<(String, usize)>,
     /// The groups, top to bottom.
     pub groups: Vec<BarGroup>,
     /// Decimals of the values.
@@ -56,12 +56,12 @@ impl GroupedBars {
             escape(&self.value_label)
         );
         let mut key = 0.0;
-        for (index, name) in self.series.iter().enumerate() {
+        for (name, colour) in &self.series {
             let _ = writeln!(
                 out,
                 "<rect class=\"bar {}\" x=\"{}\" y=\"23\" width=\"10\" height=\"10\" rx=\"2\"/>\
                  <text class=\"key\" x=\"{}\" y=\"32\">{}</text>",
-                colour_class(index),
+                colour_class(*colour),
                 px(key),
                 px(key + 15.0),
                 escape(name)
@@ -90,20 +90,23 @@ impl GroupedBars {
                 px(middle),
                 escape(&group.name)
             );
-            for (index, &value) in group.values.iter().enumerate().filter(|(_, value)| value.is_finite()) {
+            for (index, (&value, (name, colour))) in group.values.iter().zip(&self.series).enumerate() {
+                if !value.is_finite() {
+                    continue;
+                }
                 let y = start + BAR * index as f64;
                 let _ = writeln!(
                     out,
                     "<rect class=\"bar {}\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"2\">\
                      <title>{}, {}: {value:.*}</title></rect>\
                      <text class=\"value\" x=\"{}\" y=\"{}\" dy=\"0.32em\">{value:.*}</text>",
-                    colour_class(index),
+                    colour_class(*colour),
                     px(left),
                     px(y),
                     px((x(value) - left).max(0.5)),
                     px(BAR - 2.0),
                     escape(&group.name),
-                    escape(self.series.get(index).map_or("", String::as_str)),
+                    escape(name),
                     self.decimals,
                     px(x(value) + 6.0),
                     px(y + (BAR - 2.0) / 2.0),

@@ -66,13 +66,13 @@ impl LineChart {
         let frame = Frame { left: 54.0, right: width - right, top: 30.0, bottom: height - 40.0 };
 
         let all = || self.series.iter().flat_map(|series| series.points.iter().copied());
-        let xs = Axis::around(Scale::Linear, all().map(|(x, _)| x), false);
+        let xs = Axis::around(Scale::Linear, all().map(|(x, _)| x), 0.0);
         let ys = match (self.from_zero, self.y_scale) {
             (true, Scale::Linear) => {
                 let high = all().map(|(_, y)| y).filter(|y| y.is_finite()).fold(f64::NEG_INFINITY, f64::max);
                 high.is_finite().then(|| Axis::from_zero(high))
             }
-            _ => Axis::around(self.y_scale, all().map(|(_, y)| y), true),
+            _ => Axis::around(self.y_scale, all().map(|(_, y)| y), 0.04),
         };
         let mut out = format!(
             "<svg class=\"chart\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\n",
@@ -230,7 +230,8 @@ fn draw_labels(out: &mut String, frame: &Frame, ys: &Axis, series: &[Series]) {
     for (y, series) in labels {
         let _ = writeln!(
             out,
-            "<text class=\"label {}\" x=\"{}\" y=\"{}\" dy=\"0.32em\">{}</text>",
+            "<text class=\"label{} {}\" x=\"{}\" y=\"{}\" dy=\"0.32em\">{}</text>",
+            if series.look == Look::Faint { " pale" } else { "" },
             colour_class(series.colour),
             px(frame.right + 9.0),
             px(y),
@@ -257,18 +258,23 @@ fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// The mean of `values` with weights that halve every `half_life` values back; what is not finite is passed over.
+/// The mean of `values` around each point, with weights that halve every `half_life` values away on either side, so that the
+/// curve does not lag behind what it smooths; what is not finite is passed over.
 pub(super) fn smooth(values: &[(f64, f64)], half_life: f64) -> Vec<(f64, f64)> {
+    let finite: Vec<(f64, f64)> = values.iter().copied().filter(|(_, value)| value.is_finite()).collect();
     let keep = 0.5f64.powf(1.0 / half_life.max(1e-9));
-    let (mut sum, mut weight) = (0.0, 0.0);
-    values
+    // (weighted sum, weight) of each value and of all on one side of it.
+    let one_sided = |state: &mut (f64, f64), &(_, value): &(f64, f64)| {
+        *state = (keep * state.0 + value, keep * state.1 + 1.0);
+        Some(*state)
+    };
+    let before: Vec<(f64, f64)> = finite.iter().scan((0.0, 0.0), one_sided).collect();
+    let mut after: Vec<(f64, f64)> = finite.iter().rev().scan((0.0, 0.0), one_sided).collect();
+    after.reverse();
+    finite
         .iter()
-        .filter(|(_, value)| value.is_finite())
-        .map(|&(x, value)| {
-            sum = keep * sum + value;
-            weight = keep * weight + 1.0;
-            (x, sum / weight)
-        })
+        .zip(before.iter().zip(&after))
+        .map(|(&(x, value), (before, after))| (x, (before.0 + after.0 - value) / (before.1 + after.1 - 1.0)))
         .collect()
 }
 
@@ -288,11 +294,18 @@ mod tests {
     }
 
     #[test]
-    fn smoothing_keeps_a_constant_and_halves_a_step() {
+    fn smoothing_keeps_a_constant_and_does_not_lag() {
         let constant = smooth(&[(0.0, 2.0), (1.0, f64::NAN), (2.0, 2.0)], 3.0);
         assert!(constant.len() == 2 && constant.iter().all(|point| (point.1 - 2.0).abs() < 1e-12));
-        let mut step = vec![(0.0, 0.0); 1000];
-        step.extend([(1.0, 1.0); 10]);
-        assert!((smooth(&step, 10.0).last().unwrap().1 - 0.5).abs() < 1e-9);
+        let slope: Vec<(f64, f64)> = (0..2001).map(|i| (f64::from(i), f64::from(i))).collect();
+        assert!((smooth(&slope, 10.0)[1000].1 - 1000.0).abs() < 1e-9);
+        // An impulse spreads symmetrically and halves at its half-life.
+        let mut impulse = vec![(0.0, 0.0); 401];
+        impulse[200].1 = 1.0;
+        let spread = smooth(&impulse, 10.0);
+        assert!(
+            (spread[210].1 / spread[200].1 - 0.5).abs() < 1e-6
+                && (spread[210].1 - spread[190].1).abs() < 1e-12
+        );
     }
 }

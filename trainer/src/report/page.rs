@@ -12,14 +12,14 @@ pub(super) const COLOURS: usize = 8;
 
 /// Hues of the series, chosen to stay apart for colour-blind readers together with the labels at the lines' ends.
 const LIGHT: [Lch; COLOURS] = [
-    Lch(0.55, 0.17, 258.0),
+    Lch(0.55, 0.17, 262.0),
     Lch(0.66, 0.16, 55.0),
-    Lch(0.60, 0.12, 160.0),
+    Lch(0.60, 0.13, 150.0),
     Lch(0.53, 0.18, 305.0),
     Lch(0.57, 0.19, 15.0),
-    Lch(0.62, 0.10, 215.0),
+    Lch(0.65, 0.10, 200.0),
     Lch(0.55, 0.09, 90.0),
-    Lch(0.52, 0.02, 260.0),
+    Lch(0.68, 0.02, 260.0),
 ];
 
 /// The page of `report`. Every text in it is escaped; it loads nothing and runs nothing.
@@ -82,7 +82,8 @@ fn variables(css: &mut String, dark: bool) {
     }
     for (index, colour) in LIGHT.iter().enumerate() {
         // The same hue, lighter and a little calmer on a dark page.
-        let colour = if dark { Lch(colour.0 + 0.18, colour.1 * 0.75, colour.2) } else { *colour };
+        let colour =
+            if dark { Lch(colour.0 + 0.9 * (0.75 - colour.0), colour.1 * 0.75, colour.2) } else { *colour };
         let _ = write!(css, "--s{index}:{};", ramp(&[colour], 1)[0]);
     }
     let (share, ratio) = if dark {

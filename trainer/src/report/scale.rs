@@ -19,8 +19,8 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// Just wide enough for `values`, rounded outwards to a tick when `round` holds; none when no value can be shown.
-    pub(super) fn around(scale: Scale, values: impl Iterator<Item = f64>, round: bool) -> Option<Self> {
+    /// Wide enough for `values`, with a little air (`air` of the range at either end); none when no value can be shown.
+    pub(super) fn around(scale: Scale, values: impl Iterator<Item = f64>, air: f64) -> Option<Self> {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         for value in values.filter(|&value| showable(scale, value)) {
             low = low.min(value);
@@ -37,13 +37,11 @@ impl Axis {
                 Scale::Log => (low / 2.0, high * 2.0),
             };
         }
-        let mut axis = Self { scale, low, high };
-        if round && scale == Scale::Linear {
-            let step = nice_step((high - low) / 5.0);
-            axis.low = (low / step + 1e-9).floor() * step;
-            axis.high = (high / step - 1e-9).ceil() * step;
-        }
-        Some(axis)
+        (low, high) = match scale {
+            Scale::Linear => (low - air * (high - low), high + air * (high - low)),
+            Scale::Log => (low / (high / low).powf(air), high * (high / low).powf(air)),
+        };
+        Some(Self { scale, low, high })
     }
 
     /// From 0 to `high`.
@@ -142,17 +140,19 @@ mod tests {
 
     #[test]
     fn linear_ticks_are_round_and_within() {
-        let axis = Axis::around(Scale::Linear, [1.37, 5.8].into_iter(), true).unwrap();
+        let axis = Axis::around(Scale::Linear, [1.0, 6.0].into_iter(), 0.0).unwrap();
         assert_eq!(labels(axis), ["1", "2", "3", "4", "5", "6"]);
         assert_eq!(axis.place(1.0), Some(0.0));
         assert_eq!(axis.place(6.0), Some(1.0));
+        let airy = Axis::around(Scale::Linear, [1.0, 6.0].into_iter(), 0.1).unwrap();
+        assert!((airy.place(1.0).unwrap() - 0.5 / 6.0).abs() < 1e-12);
         assert_eq!(labels(Axis::from_zero(3e-4)), ["0", "1e-4", "2e-4", "3e-4"]);
         assert_eq!(labels(Axis::from_zero(52_000.0)), ["0", "20k", "40k", "60k"]);
     }
 
     #[test]
     fn log_ticks_and_places() {
-        let axis = Axis::around(Scale::Log, [0.01, 0.0, -3.0, f64::NAN, 100.0].into_iter(), false).unwrap();
+        let axis = Axis::around(Scale::Log, [0.01, 0.0, -3.0, f64::NAN, 100.0].into_iter(), 0.0).unwrap();
         assert_eq!(labels(axis), ["0.01", "0.1", "1", "10", "100"]);
         assert!((axis.place(1.0).unwrap() - 0.5).abs() < 1e-12);
         assert_eq!(axis.place(0.0), None);
@@ -160,8 +160,8 @@ mod tests {
 
     #[test]
     fn no_values_and_one_value() {
-        assert!(Axis::around(Scale::Linear, [f64::NAN].into_iter(), true).is_none());
-        let axis = Axis::around(Scale::Linear, [3.0].into_iter(), false).unwrap();
-        assert_eq!(axis.place(3.0), Some(0.5));
+        assert!(Axis::around(Scale::Linear, [f64::NAN].into_iter(), 0.1).is_none());
+        let axis = Axis::around(Scale::Linear, [3.0].into_iter(), 0.1).unwrap();
+        assert!((axis.place(3.0).unwrap() - 0.5).abs() < 1e-12);
     }
 }

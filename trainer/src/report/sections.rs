@@ -14,6 +14,9 @@ use crate::progress::{duration, si};
 /// Most rows of a table of steps: the file beside the report has them all.
 const TABLE_ROWS: usize = 24;
 
+/// The colour of what is only there to compare with.
+const GREY: usize = 7;
+
 /// The figures that answer "how did it go?".
 pub(super) fn headline(report: &RunReport) -> String {
     let Some(last) = report.steps.last() else {
@@ -52,9 +55,9 @@ fn over_steps(report: &RunReport, value: impl Fn(&StepRecord) -> f64) -> Vec<(f6
     report.steps.iter().map(|record| (record.step as f64, value(record))).collect()
 }
 
-/// A line about a fiftieth of the run wide.
+/// Steps after which a smoothed line's weights halve: a hundredth of the run.
 fn half_life(report: &RunReport) -> f64 {
-    (report.steps.len() as f64 / 50.0).clamp(1.0, 200.0)
+    (report.steps.len() as f64 / 100.0).clamp(1.0, 200.0)
 }
 
 /// Loss: every step and smoothed.
@@ -75,7 +78,8 @@ pub(super) fn loss(report: &RunReport) -> String {
         ],
     };
     let caption = "How surprised the model is by the next token, on average, while it learns: lower is better. The pale line is every \
-                   step, the strong one its running mean.";
+                   step, the strong one a running mean. Tokens are routed as in training, inside document pools where those are \
+                   on, so compare models by their validation instead.";
     let mut out = String::from("<section><h2>Learning</h2>\n");
     out.push_str(&figure("Training loss", caption, &chart.svg()));
     out.push_str(&fold("Numbers: steps", &steps_table(&report.steps)));
@@ -146,9 +150,9 @@ pub(super) fn validation(report: &RunReport) -> String {
         size: (610.0, 340.0),
         series,
     };
-    let mut measured = vec![format!("step {}", first.step)];
+    let mut measured = vec![(format!("step {}", first.step), GREY)];
     if first.step != last.step {
-        measured.push(format!("step {}", last.step));
+        measured.push((format!("step {}", last.step), 0));
     }
     let bars = GroupedBars {
         title: "Validation bits per byte: first and last measurement".into(),
