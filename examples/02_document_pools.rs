@@ -12,7 +12,6 @@ fn main() -> emo::Result<()> {
     // Two documents: the first prefers the lower experts, the second the upper ones; single tokens disagree.
     let offsets = [0, 6, 10];
     let of_token: Vec<u32> = (0..tokens).map(|t| u32::from(t >= 6)).collect();
-    let segments = || Segments::<Cpu> { offsets: &offsets, of_token: &of_token };
     let logits: Vec<f32> = (0..tokens * experts)
         .map(|i| {
             let (token, expert) = (i / experts, i % experts);
@@ -29,7 +28,7 @@ fn main() -> emo::Result<()> {
         experts,
         routed: experts,
         forced: 0,
-        segments: segments(),
+        segments: Segments { offsets: &offsets, of_token: &of_token },
         logits: &logits,
         sizes: &sizes,
         keep: &mut keep,
@@ -50,7 +49,7 @@ fn main() -> emo::Result<()> {
         logits: &logits,
         bias: None,
         selection_bias: None,
-        keep: KeepMask::<Cpu>::PerSegment(&keep, segments()),
+        keep: KeepMask::PerSegment(&keep, Segments { offsets: &offsets, of_token: &of_token }),
         probs: &mut probs,
         weights: &mut weights,
         indices: &mut indices,

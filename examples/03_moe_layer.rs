@@ -41,7 +41,12 @@ where
 
     let mut logits = vec![zero; TOKENS * SHAPE.experts];
     let shape = router_logits::Shape { tokens: TOKENS, width: WIDTH, experts: SHAPE.experts };
-    backend.router_logits_forward(router_logits::Forward { shape, x: &x, w: &w_router, logits: &mut logits })?;
+    backend.router_logits_forward(router_logits::Forward {
+        shape,
+        x: &x,
+        w: &w_router,
+        logits: &mut logits,
+    })?;
 
     let (mut probs, mut lse) = (vec![zero; TOKENS * SHAPE.experts], vec![zero; TOKENS]);
     let (mut weights, mut indices, mut counts) = (vec![zero; rows], vec![0; rows], vec![0; SHAPE.experts]);

@@ -145,9 +145,7 @@ fn feed_forward_backward<B: Backend>(
     };
     match (&block.part, kept, moe, dense, coefficients) {
         (Part::Moe(layer), FeedForwardCache::Moe(kept), Some(rows), _, Some(weights)) => {
-            moe::backward(
-                cx, layer, weights, domains, x, dy, dx, kept, grads, losses, rows, workspace,
-            )?;
+            moe::backward(cx, layer, weights, domains, x, dy, dx, kept, grads, losses, rows, workspace)?;
         }
         (Part::Dense(dense, weights), FeedForwardCache::Dense(kept), _, Some(rows), _) => {
             dense::backward(cx, dense, *weights, x, dy, dx, kept, grads, rows, workspace)?;
@@ -186,9 +184,7 @@ fn attention_backward<B: Backend>(
         }
     };
     let tables = (block.cos, block.sin);
-    attention::backward(
-        cx, layer, block.longest, tables, input, dy, dx, kept, grads, rows, workspace,
-    )?;
+    attention::backward(cx, layer, block.longest, tables, input, dy, dx, kept, grads, rows, workspace)?;
     if attention_out.is_some() {
         add(cx, dx, dresidual)
     } else {
@@ -197,11 +193,7 @@ fn attention_backward<B: Backend>(
 }
 
 /// `y += x` over the rows of the batch.
-fn add<B: Backend>(
-    cx: &Context<'_, B>,
-    x: &B::Buffer<B::Real>,
-    y: &mut B::Buffer<B::Real>,
-) -> Result<()> {
+fn add<B: Backend>(cx: &Context<'_, B>, x: &B::Buffer<B::Real>, y: &mut B::Buffer<B::Real>) -> Result<()> {
     let len = cx.tokens() * cx.config.width;
     cx.backend.add(read(cx.backend, x, len)?, write(cx.backend, y, len)?)
 }

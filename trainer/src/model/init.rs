@@ -19,9 +19,9 @@ pub fn fill(tensor: &Tensor, seed: u64, std: f64, values: &mut [f64]) {
 
 fn generator(seed: u64, name: &str) -> ChaCha8Rng {
     // FNV-1a: only has to tell names apart, the cipher does the mixing.
-    let key = name
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let key = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     let mut bytes = [0u8; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     bytes[8..16].copy_from_slice(&key.to_le_bytes());

@@ -33,7 +33,8 @@ impl Segments {
         if ascending && covers {
             return Ok(());
         }
-        let ends = format!("{:?}..{:?} in {} segments", self.offsets.first(), self.offsets.last(), self.count());
+        let ends =
+            format!("{:?}..{:?} in {} segments", self.offsets.first(), self.offsets.last(), self.count());
         Err(Error::argument("model", arg, format!("strictly ascending offsets from 0 to {tokens}"), ends))
     }
 }
@@ -108,7 +109,8 @@ impl Inputs {
         if !self.labels.is_empty() {
             length("labels", self.labels.len(), tokens)?;
         }
-        if let Some(position) = self.positions.iter().find(|&&position| position as usize >= capacity.longest) {
+        if let Some(position) = self.positions.iter().find(|&&position| position as usize >= capacity.longest)
+        {
             argument(false, "positions", format!("below {}", capacity.longest), position.to_string())?;
         }
         if let Some(valid) = &self.valid {

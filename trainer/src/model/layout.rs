@@ -106,7 +106,9 @@ impl Builder {
             .try_fold(1usize, |size, &n| size.checked_mul(n))
             .and_then(|size| self.end.checked_add(size))
             .filter(|&end| end <= isize::MAX as usize / 8)
-            .ok_or_else(|| Error::argument("model", "shape", "a size that fits in memory", format!("{shape:?}")))?;
+            .ok_or_else(|| {
+                Error::argument("model", "shape", "a size that fits in memory", format!("{shape:?}"))
+            })?;
         let range = self.end..size;
         self.end = size;
         self.tensors.push(Tensor { name, shape: shape.to_vec(), range: range.clone(), decay, init });

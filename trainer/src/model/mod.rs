@@ -288,9 +288,8 @@ impl<B: Backend> Model<B> {
     }
 
     fn backward_blocks(&mut self, coefficients: &[Coefficients]) -> Result<()> {
-        let Self {
-            backend, config, layout, params, grads, experts, memory, batch, losses, capacity, ..
-        } = self;
+        let Self { backend, config, layout, params, grads, experts, memory, batch, losses, capacity, .. } =
+            self;
         let cx = Context { backend: &**backend, config, params, batch };
         let Activations { residual, layers, scratch, cos, sin, .. } = memory;
         let mut gradients = Gradients { grads, losses };
@@ -302,9 +301,7 @@ impl<B: Backend> Model<B> {
                 Part::Dense(..) => None,
             };
             let inputs = [&residual[2 * index], &residual[2 * index + 1]];
-            block::backward(
-                &cx, &block, weights, capacity.domains, inputs, cache, &mut gradients, scratch,
-            )?;
+            block::backward(&cx, &block, weights, capacity.domains, inputs, cache, &mut gradients, scratch)?;
         }
         embedding::backward(&cx, &layout.embedding, &scratch.dresidual, gradients.grads)
     }

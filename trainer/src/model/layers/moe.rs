@@ -420,12 +420,7 @@ fn route_backward<B: Backend>(
         dprobs: on_scores.then(|| read(backend, dprobs, scores)).transpose()?,
         z_coefficient: coefficients.router_z,
         dlogits: write(backend, dlogits, elements)?,
-        dbias: layer
-            .weights
-            .bias
-            .as_ref()
-            .map(|range| backend.view_mut(grads, range.clone()))
-            .transpose()?,
+        dbias: layer.weights.bias.as_ref().map(|range| backend.view_mut(grads, range.clone())).transpose()?,
     })?;
     let taps = layer.taps(cx)?;
     let dproduct = match (&cache.raw_logits, draw_logits, smoothing_shape(moe, tokens), taps) {
