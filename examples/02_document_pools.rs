@@ -49,7 +49,7 @@ fn main() -> emo::Result<()> {
         logits: &logits,
         bias: None,
         selection_bias: None,
-        keep: KeepMask::PerSegment(&keep, Segments { offsets: &offsets, of_token: &of_token }),
+        keep: KeepMask::<Cpu>::PerSegment(&keep, Segments { offsets: &offsets, of_token: &of_token }),
         probs: &mut probs,
         weights: &mut weights,
         indices: &mut indices,
