@@ -5,3 +5,4 @@ pub mod data;
 pub mod metrics;
 pub mod model;
 pub mod progress;
+pub mod report;
