@@ -24,6 +24,12 @@ fn oracle_agrees_with_every_case() {
     run_all(|| Ok(Arc::new(emo::oracle::Oracle)), tolerance);
 }
 
+#[test]
+fn cpu_agrees_with_every_case() {
+    let tolerance = Tolerance { value: 2e-5, gradient: 1e-5, loss: 2e-6 };
+    run_all(|| emo::cpu::Cpu::new(2).map(Arc::new).map_err(words), tolerance);
+}
+
 fn run_all<B: Backend>(backend: impl Fn() -> Outcome<Arc<B>>, tolerance: Tolerance) {
     let cases = cases();
     assert!(!cases.is_empty(), "no cases under {}", folder().display());
