@@ -25,8 +25,12 @@ pub fn fma_gflops(threads: &Threads, isa: Isa, duration: Duration) -> f64 {
     let mut flops = vec![0.0; threads.len()];
     let start = Instant::now();
     threads.for_each_chunk(&mut flops, 1, |_, flops, _| {
-        while start.elapsed() < duration {
+        // At least once, however late a busy machine lets the thread start.
+        loop {
             flops[0] += isa.dispatch(Multiply { steps: black_box(20_000) });
+            if start.elapsed() >= duration {
+                break;
+            }
         }
     });
     flops.iter().sum::<f64>() / start.elapsed().as_secs_f64() * 1e-9
@@ -60,7 +64,7 @@ pub fn copy_gb_s(threads: &Threads, duration: Duration) -> f64 {
     const LEN: usize = 16 << 20;
     let (from, mut to) = (vec![1.0f32; LEN], vec![0.0f32; LEN]);
     let (start, mut bytes) = (Instant::now(), 0.0);
-    while start.elapsed() < duration {
+    while bytes == 0.0 || start.elapsed() < duration {
         threads.for_each_chunk(&mut to, 1 << 16, |i, part, _| {
             part.copy_from_slice(&from[i << 16..][..part.len()]);
         });

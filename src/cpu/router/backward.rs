@@ -164,7 +164,6 @@ impl Slots<'_> {
             }
             return;
         };
-        let q = q;
         let pairs = self.weights.iter().zip(self.dweights).map(|(&w, &dw)| (f64::from(w), f64::from(dw)));
         let along: f64 = pairs.clone().map(|(w, dw)| w * dw).sum();
         let norm = norm(normalise, self.indices.iter().map(|&expert| p[expert as usize]));
