@@ -112,7 +112,8 @@ pub(crate) struct BlockC {
 }
 
 /// `C[rows, n] (+)= alpha * A[rows, kc] B[kc, n]` for a packed block of A (`a`, rows [`A_LD`] apart) and the packed panels
-/// of B (`b`, `[panel][kc][nr]`).
+/// of B (`b`, `[panel][kc][nr]`). Calls `between(i, calls)` after the i-th of `calls` micro-kernel calls, which is when
+/// memory has time for prefetches.
 ///
 /// # Safety
 /// `micro` came from [`micro_kernels`]; `a` holds `rows` rows of `kc <= KC`; `b` holds `ceil(n / nr)` panels; and C's
@@ -125,8 +126,10 @@ pub(crate) unsafe fn block(
     a: *const f32,
     b: *const f32,
     c: BlockC,
+    mut between: impl FnMut(usize, usize),
 ) {
     let panels = rows.div_ceil(micro.by_rows.len());
+    let calls = panels * n.div_ceil(micro.nr);
     for (j, column) in (0..n).step_by(micro.nr).enumerate() {
         for i in 0..panels {
             let rows = part(rows, panels, i);
@@ -145,6 +148,7 @@ pub(crate) unsafe fn block(
                 };
                 micro.by_rows[rows.len() - 1](&tile);
             }
+            between(j * panels + i, calls);
         }
     }
 }

@@ -100,9 +100,23 @@ pub(crate) fn by_groups<A: Rows, B: Rows>(
                 }
             }
             let tile_c = BlockC { ptr: c, ld: n, alpha: 1.0, accumulate: true };
+            // What is packed next: the group's next rows or, after them, the rows of a task that this worker may well
+            // get. Only speed depends on the guess.
+            let next = match r0 + kc {
+                r if r < group_rows.end => r..group_rows.end,
+                _ => rows_of(((task + threads.len()) / tiles).min(groups - 1)),
+            };
+            let next = next.start..next.end.min(next.start + KC);
+            let prefetch = |call, calls| {
+                for row in part(next.len(), calls, call) {
+                    a.prefetch(next.start + row, tile_m.clone());
+                    b.prefetch(next.start + row, tile_n.clone());
+                }
+            };
             // SAFETY: both operands were packed just above, and the tile of C belongs to this task alone and lies inside.
             unsafe {
-                block(micro, tile_m.len(), tile_n.len(), kc, packed_a.as_ptr(), packed_b.as_ptr(), tile_c);
+                let (a, b) = (packed_a.as_ptr(), packed_b.as_ptr());
+                block(micro, tile_m.len(), tile_n.len(), kc, a, b, tile_c, prefetch);
             }
         }
     });

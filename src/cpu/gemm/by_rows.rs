@@ -192,10 +192,10 @@ pub(crate) fn by_rows<A: Rows, F: Finish>(
         let packed = if private { &*own } else { &shared[group * packed_len(n, k)..][..packed_len(n, k)] };
 
         let blocks = task_range.len().div_ceil(MC);
+        let first_row = rows_of(group).start + task_range.start;
         for i in 0..blocks {
             let rows = part(task_range.len(), blocks, i);
-            let start = rows_of(group).start + task_range.start;
-            let rows = start + rows.start..start + rows.end;
+            let rows = first_row + rows.start..first_row + rows.end;
             let ld = if to_scratch { n.next_multiple_of(ALIGN) } else { n };
             let tile_c = if to_scratch {
                 scratch_c.as_mut_ptr()
@@ -205,13 +205,23 @@ pub(crate) fn by_rows<A: Rows, F: Finish>(
             for k_block in 0..k_blocks {
                 let k_range = k_block * KC..k.min((k_block + 1) * KC);
                 let kc = k_range.len();
-                a.fill(isa, rows.clone(), k_range, packed_a, A_LD);
+                a.fill(isa, rows.clone(), k_range.clone(), packed_a, A_LD);
                 let b = &packed[packing.range(k_block, tile_panels.start).start..];
                 let c = BlockC { ptr: tile_c, ld, alpha: 1.0, accumulate: accumulate || k_block > 0 };
+                // The rows that follow are packed next, if not here then by a task that starts soon.
+                let next = rows.end..offsets[groups] as usize;
+                let next = next.start..next.end.min(next.start + rows.len());
+                let prefetch = |call, calls| {
+                    for row in part(next.len(), calls, call) {
+                        a.prefetch(next.start + row, k_range.clone());
+                    }
+                };
                 // SAFETY: `packed_a` holds the block's rows and `b` starts with the tile's panels; the tile of C belongs to
                 // this task alone (rows and columns of different tasks are disjoint; scratch is the worker's own) and
                 // lies inside C.
-                unsafe { block(micro, rows.len(), columns.len(), kc, packed_a.as_ptr(), b.as_ptr(), c) };
+                unsafe {
+                    block(micro, rows.len(), columns.len(), kc, packed_a.as_ptr(), b.as_ptr(), c, prefetch)
+                };
             }
             if k > 0 && !F::ACTIVE {
                 continue;
