@@ -1,4 +1,8 @@
-//! The non-linearity of an expert or of a dense feed-forward layer.
+//! The non-linearity of an expert or of a dense feed-forward layer, and clamping.
+
+use super::check::{length, positive, require};
+use crate::Result;
+use crate::backend::{Backend, Len, View, ViewMut};
 
 /// Element-wise activation `f`. A gated MLP computes `f(x W_gate^T) * (x W_up^T)`, a plain one `f(x W_in^T)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -13,4 +17,107 @@ pub enum Activation {
     Relu,
     /// `max(x, 0)^2` (So et al. 2021, arXiv 2109.08668).
     ReluSquared,
+}
+
+/// `rows` rows; gated, a pre-activation row is `[gate: width | up: width]`, else `[width]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Rows (tokens).
+    pub rows: usize,
+    /// Width of the activated row.
+    pub width: usize,
+    /// Whether the input carries a gate.
+    pub gated: bool,
+}
+
+impl Shape {
+    /// Width of a pre-activation row.
+    pub fn pre(&self) -> usize {
+        if self.gated { 2 * self.width } else { self.width }
+    }
+}
+
+/// `a = f(gate) * up`, or `a = f(pre)` without a gate.
+pub struct Forward<'a, B: Backend> {
+    /// Shape.
+    pub shape: Shape,
+    /// The non-linearity `f`.
+    pub activation: Activation,
+    /// Pre-activations `[rows, pre]`.
+    pub pre: View<'a, B>,
+    /// Output `[rows, width]`.
+    pub out: ViewMut<'a, B>,
+}
+
+impl<B: Backend> Forward<'_, B> {
+    /// Lengths fit the shape.
+    pub fn check(&self) -> Result<()> {
+        const OP: &str = "activation_forward";
+        positive(OP, "width", self.shape.width)?;
+        length(OP, "pre", &self.pre, &[self.shape.rows, self.shape.pre()])?;
+        length(OP, "out", &self.out, &[self.shape.rows, self.shape.width])
+    }
+}
+
+/// `dgate = dout * up * f'(gate)`, `dup = dout * f(gate)`; without a gate `dpre = dout * f'(pre)`.
+pub struct Backward<'a, B: Backend> {
+    /// Shape.
+    pub shape: Shape,
+    /// The non-linearity `f`.
+    pub activation: Activation,
+    /// The forward input.
+    pub pre: View<'a, B>,
+    /// Gradient of the output `[rows, width]`.
+    pub dout: View<'a, B>,
+    /// Gradient of the input `[rows, pre]`.
+    pub dpre: ViewMut<'a, B>,
+}
+
+impl<B: Backend> Backward<'_, B> {
+    /// Lengths fit the shape.
+    pub fn check(&self) -> Result<()> {
+        const OP: &str = "activation_backward";
+        positive(OP, "width", self.shape.width)?;
+        length(OP, "pre", &self.pre, &[self.shape.rows, self.shape.pre()])?;
+        length(OP, "dpre", &self.dpre, &[self.shape.rows, self.shape.pre()])?;
+        length(OP, "dout", &self.dout, &[self.shape.rows, self.shape.width])
+    }
+}
+
+/// `y = clamp(x, -limit, limit)` (`clip_qkv`).
+pub struct Clamp<'a, B: Backend> {
+    /// Bound, positive.
+    pub limit: f64,
+    /// Input.
+    pub x: View<'a, B>,
+    /// Output of the same length.
+    pub y: ViewMut<'a, B>,
+}
+
+impl<B: Backend> Clamp<'_, B> {
+    /// Lengths agree.
+    pub fn check(&self) -> Result<()> {
+        const OP: &str = "clamp_forward";
+        require(self.limit > 0.0, OP, "limit", "positive", self.limit)?;
+        length(OP, "y", &self.y, &[self.x.len()])
+    }
+}
+
+/// `dx = dy` where `-limit <= x <= limit`, else 0; in place.
+pub struct ClampBackward<'a, B: Backend> {
+    /// Bound, positive.
+    pub limit: f64,
+    /// The forward input.
+    pub x: View<'a, B>,
+    /// Gradient of the output, turned into that of the input.
+    pub dy: ViewMut<'a, B>,
+}
+
+impl<B: Backend> ClampBackward<'_, B> {
+    /// Lengths agree.
+    pub fn check(&self) -> Result<()> {
+        const OP: &str = "clamp_backward";
+        require(self.limit > 0.0, OP, "limit", "positive", self.limit)?;
+        length(OP, "dy", &self.dy, &[self.x.len()])
+    }
 }

@@ -1,5 +1,24 @@
 //! What the ops are, independent of who computes them: configurations, shapes, argument structs and their checks.
-//! The backends ([`crate::cpu`]) and the specification ([`crate::reference`]) use the same module names.
+//!
+//! A module here has a namesake in [`crate::reference`] (the specification) and in every backend. The argument structs
+//! carry the documentation of the ops: formula, shapes, what is overwritten and what accumulates.
+
+mod check;
 
 pub mod activation;
+pub mod adamw;
+pub mod attention;
+pub mod cross_entropy;
+pub mod embedding;
+pub mod experts;
+pub mod grouped_gemm;
+pub mod linear;
+pub mod losses;
+pub mod norm;
+pub mod permutation;
+pub mod pool;
+pub mod rope;
 pub mod router;
+pub mod router_logits;
+pub mod segments;
+pub mod smoothing;

@@ -54,7 +54,7 @@ pub(super) fn erf<S: Simd>(s: S, x: S::F) -> S::F {
             -2.685_444_4e-2,
             1.128_36e-1,
             -3.761_262_6e-1,
-            1.128_379_1,
+            std::f32::consts::FRAC_2_SQRT_PI,
         ],
     );
     // From 4.1 on erf is 1 in f32, which is also where the fit ends. NaN passes as the second argument.

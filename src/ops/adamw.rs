@@ -1,0 +1,71 @@
+//! AdamW and the global gradient norm, over flat parameter arenas.
+
+use super::check::{length, require};
+use crate::Result;
+use crate::backend::{Backend, Len, View, ViewMut};
+
+/// Settings of one AdamW step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hyper {
+    /// Learning rate of this step.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the denominator.
+    pub eps: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// 1-based step, for bias correction.
+    pub step: u64,
+    /// Multiplies the gradients first: the clipping factor `min(1, max_norm / norm)`.
+    pub grad_scale: f64,
+}
+
+/// `m = b1 m + (1-b1) g`, `v = b2 v + (1-b2) g^2`,
+/// `p = p (1 - lr wd) - lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps)`, with `g = grad_scale * grads`.
+/// Source: Loshchilov & Hutter 2019 (arXiv 1711.05101).
+pub struct Step<'a, B: Backend> {
+    /// Settings.
+    pub hyper: Hyper,
+    /// Parameters, updated in place.
+    pub params: ViewMut<'a, B>,
+    /// Gradients.
+    pub grads: View<'a, B>,
+    /// First moments.
+    pub m: ViewMut<'a, B>,
+    /// Second moments.
+    pub v: ViewMut<'a, B>,
+}
+
+impl<B: Backend> Step<'_, B> {
+    /// Lengths agree and the settings are usable.
+    pub fn check(&self) -> Result<()> {
+        const OP: &str = "adamw";
+        let Hyper { beta1, beta2, eps, step, .. } = self.hyper;
+        require((0.0..1.0).contains(&beta1), OP, "beta1", "in [0, 1)", beta1)?;
+        require((0.0..1.0).contains(&beta2), OP, "beta2", "in [0, 1)", beta2)?;
+        require(eps >= 0.0, OP, "eps", "zero or more", eps)?;
+        require(step > 0, OP, "step", "1 or more", step)?;
+        let len = self.params.len();
+        length(OP, "grads", &self.grads, &[len])?;
+        length(OP, "m", &self.m, &[len])?;
+        length(OP, "v", &self.v, &[len])
+    }
+}
+
+/// `out[0] = sum x^2`, accumulated in f64 in a fixed order.
+pub struct SumOfSquares<'a, B: Backend> {
+    /// Input.
+    pub x: View<'a, B>,
+    /// Output `[1]`.
+    pub out: B::ViewMut<'a, f64>,
+}
+
+impl<B: Backend> SumOfSquares<'_, B> {
+    /// One output.
+    pub fn check(&self) -> Result<()> {
+        length("sum_of_squares", "out", &self.out, &[1])
+    }
+}

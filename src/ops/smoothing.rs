@@ -1,0 +1,95 @@
+//! Sequence smoothing of router logits: a 1-D convolution over the tokens of a document.
+//! Our own extension, off in the preset `emo`.
+
+use super::check::{length, positive, require};
+use super::segments::Segments;
+use crate::Result;
+use crate::backend::{Backend, View, ViewMut};
+
+/// Sizes of a smoothing op.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Rows (tokens).
+    pub tokens: usize,
+    /// Columns (experts).
+    pub channels: usize,
+    /// Taps, 1 to 9.
+    pub width: usize,
+    /// How many tokens ahead the last tap looks: 0 is causal, `(width - 1) / 2` is centred.
+    /// Looking ahead leaks the next token into routing, which is wrong for a language model.
+    pub ahead: usize,
+    /// Whether each channel has taps of its own (`[channels, width]`) or all share `[width]`.
+    pub depthwise: bool,
+    /// Divide by the sum of the taps that fall inside the document.
+    pub renormalise: bool,
+}
+
+impl Shape {
+    fn taps(&self) -> usize {
+        if self.depthwise { self.channels * self.width } else { self.width }
+    }
+
+    fn check(&self, op: &'static str) -> Result<()> {
+        positive(op, "channels", self.channels)?;
+        require((1..=9).contains(&self.width), op, "width", "1 to 9", self.width)?;
+        require(self.ahead < self.width, op, "ahead", format!("below width = {}", self.width), self.ahead)
+    }
+}
+
+/// `y_t = sum_j taps_j x_{t + j - (width - 1) + ahead}` over the positions inside the segment of `t`.
+pub struct Forward<'a, B: Backend> {
+    /// Shape.
+    pub shape: Shape,
+    /// Documents; nothing crosses them.
+    pub segments: Segments<'a, B>,
+    /// Input `[tokens, channels]`.
+    pub x: View<'a, B>,
+    /// `[width]` or `[channels, width]`.
+    pub taps: View<'a, B>,
+    /// Output `[tokens, channels]`.
+    pub y: ViewMut<'a, B>,
+}
+
+impl<B: Backend> Forward<'_, B> {
+    /// Lengths fit the shape.
+    pub fn check(&self) -> Result<()> {
+        const OP: &str = "smoothing_forward";
+        self.shape.check(OP)?;
+        self.segments.check(OP, self.shape.tokens)?;
+        length(OP, "x", &self.x, &[self.shape.tokens, self.shape.channels])?;
+        length(OP, "taps", &self.taps, &[self.shape.taps()])?;
+        length(OP, "y", &self.y, &[self.shape.tokens, self.shape.channels])
+    }
+}
+
+/// `dx` by the transposed convolution (overwritten), `dtaps += sum_t dy_t x_{t + ...}`.
+pub struct Backward<'a, B: Backend> {
+    /// Shape.
+    pub shape: Shape,
+    /// The forward segments.
+    pub segments: Segments<'a, B>,
+    /// The forward input.
+    pub x: View<'a, B>,
+    /// The taps.
+    pub taps: View<'a, B>,
+    /// Gradient of the output.
+    pub dy: View<'a, B>,
+    /// Gradient of the input.
+    pub dx: ViewMut<'a, B>,
+    /// Gradient of learned taps, accumulated.
+    pub dtaps: Option<ViewMut<'a, B>>,
+}
+
+impl<B: Backend> Backward<'_, B> {
+    /// Lengths fit the shape.
+    pub fn check(&self) -> Result<()> {
+        const OP: &str = "smoothing_backward";
+        self.shape.check(OP)?;
+        self.segments.check(OP, self.shape.tokens)?;
+        length(OP, "x", &self.x, &[self.shape.tokens, self.shape.channels])?;
+        length(OP, "taps", &self.taps, &[self.shape.taps()])?;
+        length(OP, "dy", &self.dy, &[self.shape.tokens, self.shape.channels])?;
+        length(OP, "dx", &self.dx, &[self.shape.tokens, self.shape.channels])?;
+        super::check::optional(OP, "dtaps", &self.dtaps, &[self.shape.taps()])
+    }
+}
