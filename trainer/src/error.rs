@@ -14,8 +14,8 @@ pub enum Error {
     #[error("configuration: {0}")]
     Config(String),
     /// The text to train on is missing, empty or unreadable.
-    #[error("data: {0}")]
-    Data(String),
+    #[error(transparent)]
+    Data(#[from] crate::data::DataError),
     /// A checkpoint is missing, damaged, or of another kind of model.
     #[error("checkpoint {}: {message}", path.display())]
     Checkpoint {

@@ -11,4 +11,3 @@
 //! | `manifest.json` | length and CRC-32 of each of these |
 
 pub mod folder;
-pub mod state;

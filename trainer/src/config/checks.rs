@@ -170,11 +170,8 @@ impl Router {
         if self.smoothing == Smoothing::None {
             return Ok(());
         }
-        let taps = self.smoothing_taps.len();
-        ensure((1..=9).contains(&taps), || format!("`router.smoothing_taps` must have 1 to 9 taps, found {taps}"))?;
-        ensure(self.smoothing_taps.iter().all(|tap| tap.is_finite()), || {
-            "`router.smoothing_taps` must be finite".into()
-        })?;
+        let taps = self.smoothing_width;
+        ensure((1..=9).contains(&taps), || format!("`router.smoothing_width` must be 1 to 9 taps, found {taps}"))?;
         ensure(!self.smoothing_centred || taps % 2 == 1, || {
             format!("`router.smoothing_centred` needs an odd number of taps, found {taps}")
         })?;

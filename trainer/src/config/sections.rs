@@ -104,10 +104,10 @@ pub struct Router {
     pub pool_forced: usize,
     /// Which routing document an end-of-document token belongs to.
     pub eos: EosSide,
-    /// A 1-D convolution over the logits of a document's tokens.
+    /// A 1-D convolution over the logits of a document's tokens, starting from equal taps.
     pub smoothing: Smoothing,
-    /// Its taps, oldest token first.
-    pub smoothing_taps: Vec<f64>,
+    /// Its taps, 1 to 9.
+    pub smoothing_width: usize,
     /// Centre the taps on the token instead of ending them there: lets a token see the next ones.
     pub smoothing_centred: bool,
     /// Taps of its own for every expert.
@@ -178,9 +178,9 @@ pub enum EosSide {
 pub enum Smoothing {
     /// None, as in EMO.
     None,
-    /// `smoothing_taps` as given.
+    /// Equal taps: a moving average.
     Fixed,
-    /// `smoothing_taps` to start from.
+    /// Taps that are parameters.
     Learned,
 }
 
@@ -228,8 +228,8 @@ pub struct Data {
     pub path: PathBuf,
     /// Tokens of a row.
     pub sequence: usize,
-    /// How documents fill rows.
-    pub packing: Packing,
+    /// Train an end-of-document token to predict the first token of the next document in its row.
+    pub predict_across_documents: bool,
     /// Shorter documents are left out, in bytes.
     pub min_document_bytes: usize,
     /// Longer documents are cut at the last line end within this many bytes; 0 = never.
@@ -254,16 +254,6 @@ pub enum Source {
     Folder,
     /// Uniform random tokens, for measuring speed.
     Random,
-}
-
-/// How documents fill rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Packing {
-    /// End to end; a document that reaches the end of a row goes on in the next one.
-    Concatenate,
-    /// Whole documents where they fit.
-    BestFit,
 }
 
 /// `[train]`: the loop.

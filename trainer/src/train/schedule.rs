@@ -18,7 +18,7 @@ pub fn factor(schedule: &Schedule, step: u64, steps: u64) -> f64 {
     match schedule.shape {
         Shape::Constant => 1.0,
         Shape::Linear => 1.0 - (1.0 - floor) * u,
-        Shape::Cosine => floor + (1.0 - floor) * 0.5 * (1.0 + libm::cos(std::f64::consts::PI * u)),
+        Shape::Cosine => floor + (1.0 - floor) * 0.5 * (1.0 + (std::f64::consts::PI * u).cos()),
     }
 }
 
