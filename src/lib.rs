@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod error;
 pub mod ops;
+pub mod oracle;
 pub mod reference;
 
 pub use backend::Backend;

@@ -1,6 +1,6 @@
 //! The non-linearity of an expert or of a dense feed-forward layer, and clamping.
 
-use super::check::{length, require};
+use super::check::{length, positive, require};
 use crate::Result;
 use crate::backend::{Backend, Len, View, ViewMut};
 
@@ -53,6 +53,7 @@ impl<B: Backend> Forward<'_, B> {
     /// Lengths fit the shape.
     pub fn check(&self) -> Result<()> {
         const OP: &str = "activation_forward";
+        positive(OP, "width", self.shape.width)?;
         length(OP, "pre", &self.pre, &[self.shape.rows, self.shape.pre()])?;
         length(OP, "out", &self.out, &[self.shape.rows, self.shape.width])
     }
@@ -76,6 +77,7 @@ impl<B: Backend> Backward<'_, B> {
     /// Lengths fit the shape.
     pub fn check(&self) -> Result<()> {
         const OP: &str = "activation_backward";
+        positive(OP, "width", self.shape.width)?;
         length(OP, "pre", &self.pre, &[self.shape.rows, self.shape.pre()])?;
         length(OP, "dpre", &self.dpre, &[self.shape.rows, self.shape.pre()])?;
         length(OP, "dout", &self.dout, &[self.shape.rows, self.shape.width])

@@ -1,6 +1,6 @@
 //! Causal multi-head attention inside segments, grouped-query layout.
 
-use super::check::{at_least, length, require};
+use super::check::{at_least, length, positive, require};
 use super::segments::Segments;
 use crate::Result;
 use crate::backend::{Backend, View, ViewMut};
@@ -32,6 +32,8 @@ impl Shape {
     }
 
     fn check(&self, op: &'static str) -> Result<()> {
+        positive(op, "head_dim", self.head_dim)?;
+        positive(op, "heads", self.heads)?;
         require(
             self.kv_heads > 0 && self.heads.is_multiple_of(self.kv_heads),
             op,

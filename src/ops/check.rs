@@ -33,6 +33,11 @@ pub(crate) fn at_least(op: &'static str, arg: &'static str, view: &impl Len, exp
     if view.len() >= expected { Ok(()) } else { Err(Error::Length { op, arg, expected, found: view.len() }) }
 }
 
+/// A size that may not be 0.
+pub(crate) fn positive(op: &'static str, arg: &'static str, value: usize) -> Result<()> {
+    require(value > 0, op, arg, "positive", value)
+}
+
 /// `condition` or an [`Error::Argument`].
 pub(crate) fn require(
     condition: bool,
@@ -53,6 +58,7 @@ pub(crate) fn strided(
     width: usize,
     stride: usize,
 ) -> Result<()> {
+    positive(op, "width", width)?;
     require(stride >= width, op, "stride", format!("at least the row width {width}"), stride)?;
     if rows == 0 {
         return Ok(());

@@ -1,6 +1,6 @@
 //! Token embedding.
 
-use super::check::length;
+use super::check::{length, positive};
 use crate::Result;
 use crate::backend::{Backend, Indices, View, ViewMut};
 
@@ -31,6 +31,7 @@ impl<B: Backend> Forward<'_, B> {
     /// Lengths fit the shape.
     pub fn check(&self) -> Result<()> {
         const OP: &str = "embedding_forward";
+        positive(OP, "width", self.shape.width)?;
         length(OP, "ids", &self.ids, &[self.shape.rows])?;
         length(OP, "table", &self.table, &[self.shape.vocabulary, self.shape.width])?;
         length(OP, "y", &self.y, &[self.shape.rows, self.shape.width])
@@ -55,6 +56,7 @@ impl<B: Backend> Backward<'_, B> {
     /// Lengths fit the shape.
     pub fn check(&self) -> Result<()> {
         const OP: &str = "embedding_backward";
+        positive(OP, "width", self.shape.width)?;
         length(OP, "ids", &self.ids, &[self.shape.rows])?;
         length(OP, "dy", &self.dy, &[self.shape.rows, self.shape.width])?;
         length(OP, "dtable", &self.dtable, &[self.shape.vocabulary, self.shape.width])

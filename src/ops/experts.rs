@@ -1,7 +1,7 @@
 //! The experts' MLPs over a permutation plan, fused: gather in the load, activation between the two products.
 
 use super::activation::Activation;
-use super::check::{at_least, length, optional};
+use super::check::{at_least, length, optional, positive};
 use crate::Result;
 use crate::backend::{Backend, Indices, View, ViewMut};
 
@@ -28,6 +28,13 @@ impl Shape {
     /// `tokens * top_k`.
     pub fn rows(&self) -> usize {
         self.tokens * self.top_k
+    }
+
+    fn check(&self, op: &'static str) -> Result<()> {
+        positive(op, "top_k", self.top_k)?;
+        positive(op, "experts", self.experts)?;
+        positive(op, "width", self.width)?;
+        positive(op, "hidden", self.hidden)
     }
 
     /// Width of a pre-activation row: `2h` gated, else `h`.
@@ -64,6 +71,7 @@ impl<B: Backend> Forward<'_, B> {
     pub fn check(&self, workspace: usize) -> Result<()> {
         const OP: &str = "experts_forward";
         let s = self.shape;
+        s.check(OP)?;
         length(OP, "offsets", &self.offsets, &[s.experts + 1])?;
         length(OP, "token", &self.token, &[s.tokens, s.top_k])?;
         length(OP, "x", &self.x, &[s.tokens, s.width])?;
@@ -119,6 +127,7 @@ impl<B: Backend> Backward<'_, B> {
     pub fn check(&self, workspace: usize) -> Result<()> {
         const OP: &str = "experts_backward";
         let s = self.shape;
+        s.check(OP)?;
         length(OP, "offsets", &self.offsets, &[s.experts + 1])?;
         length(OP, "token", &self.token, &[s.tokens, s.top_k])?;
         length(OP, "order", &self.order, &[s.tokens, s.top_k])?;

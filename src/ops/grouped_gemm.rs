@@ -1,6 +1,6 @@
 //! Grouped GEMM: one matrix product per expert over that expert's rows.
 
-use super::check::{at_least, length, require};
+use super::check::{at_least, length, positive, require};
 use crate::Result;
 use crate::backend::{Backend, Indices, Len, View, ViewMut};
 
@@ -30,7 +30,7 @@ fn operand<B: Backend>(
         Some(index) => {
             length(op, "gather", index, &[rows])?;
             require(
-                width == 0 || view.len().is_multiple_of(width),
+                view.len().is_multiple_of(width),
                 op,
                 arg,
                 format!("whole rows of {width} elements"),
@@ -63,6 +63,9 @@ impl<B: Backend> Forward<'_, B> {
     pub fn check(&self, workspace: usize) -> Result<()> {
         const OP: &str = "grouped_gemm_forward";
         let Shape { groups, rows, inputs, outputs } = self.shape;
+        positive(OP, "groups", groups)?;
+        positive(OP, "inputs", inputs)?;
+        positive(OP, "outputs", outputs)?;
         length(OP, "offsets", &self.offsets, &[groups + 1])?;
         operand::<B>(OP, "x", &self.x, &self.gather, rows, inputs)?;
         length(OP, "w", &self.w, &[groups, outputs, inputs])?;
@@ -94,6 +97,9 @@ impl<B: Backend> Dgrad<'_, B> {
     pub fn check(&self, workspace: usize) -> Result<()> {
         const OP: &str = "grouped_gemm_dgrad";
         let Shape { groups, rows, inputs, outputs } = self.shape;
+        positive(OP, "groups", groups)?;
+        positive(OP, "inputs", inputs)?;
+        positive(OP, "outputs", outputs)?;
         length(OP, "offsets", &self.offsets, &[groups + 1])?;
         operand::<B>(OP, "dy", &self.dy, &self.gather, rows, outputs)?;
         length(OP, "w", &self.w, &[groups, outputs, inputs])?;
@@ -127,6 +133,9 @@ impl<B: Backend> Wgrad<'_, B> {
     pub fn check(&self, workspace: usize) -> Result<()> {
         const OP: &str = "grouped_gemm_wgrad";
         let Shape { groups, rows, inputs, outputs } = self.shape;
+        positive(OP, "groups", groups)?;
+        positive(OP, "inputs", inputs)?;
+        positive(OP, "outputs", outputs)?;
         length(OP, "offsets", &self.offsets, &[groups + 1])?;
         operand::<B>(OP, "x", &self.x, &self.x_gather, rows, inputs)?;
         operand::<B>(OP, "dy", &self.dy, &self.dy_gather, rows, outputs)?;

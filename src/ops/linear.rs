@@ -1,6 +1,6 @@
 //! Dense linear layers: `y = x W^T + b`, weights stored `[out, in]`.
 
-use super::check::{at_least, length, optional};
+use super::check::{at_least, length, optional, positive};
 use crate::Result;
 use crate::backend::{Backend, View, ViewMut};
 
@@ -36,6 +36,8 @@ impl<B: Backend> Forward<'_, B> {
     pub fn check(&self, workspace: usize) -> Result<()> {
         const OP: &str = "linear_forward";
         let Shape { rows, inputs, outputs } = self.shape;
+        positive(OP, "inputs", inputs)?;
+        positive(OP, "outputs", outputs)?;
         length(OP, "x", &self.x, &[rows, inputs])?;
         length(OP, "w", &self.w, &[outputs, inputs])?;
         optional(OP, "bias", &self.bias, &[outputs])?;
@@ -65,6 +67,8 @@ impl<B: Backend> Dgrad<'_, B> {
     pub fn check(&self, workspace: usize) -> Result<()> {
         const OP: &str = "linear_dgrad";
         let Shape { rows, inputs, outputs } = self.shape;
+        positive(OP, "inputs", inputs)?;
+        positive(OP, "outputs", outputs)?;
         length(OP, "dy", &self.dy, &[rows, outputs])?;
         length(OP, "w", &self.w, &[outputs, inputs])?;
         length(OP, "dx", &self.dx, &[rows, inputs])?;
@@ -93,6 +97,8 @@ impl<B: Backend> Wgrad<'_, B> {
     pub fn check(&self, workspace: usize) -> Result<()> {
         const OP: &str = "linear_wgrad";
         let Shape { rows, inputs, outputs } = self.shape;
+        positive(OP, "inputs", inputs)?;
+        positive(OP, "outputs", outputs)?;
         length(OP, "x", &self.x, &[rows, inputs])?;
         length(OP, "dy", &self.dy, &[rows, outputs])?;
         length(OP, "dw", &self.dw, &[outputs, inputs])?;

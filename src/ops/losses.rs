@@ -2,7 +2,7 @@
 //! [`super::router::Backward`] applies the score function's Jacobian once for all of them.
 //! docs/losses.md has each formula, gradient and source.
 
-use super::check::{length, optional, require};
+use super::check::{length, optional, positive, require};
 use super::segments::Segments;
 use crate::Result;
 use crate::backend::{Backend, Indices, View, ViewMut};
@@ -35,6 +35,7 @@ impl<B: Backend> LoadBalance<'_, B> {
     /// Lengths fit.
     pub fn check(&self) -> Result<()> {
         const OP: &str = "load_balance";
+        positive(OP, "routed", self.routed)?;
         length(OP, "counts", &self.counts, &[self.routed])?;
         optional(OP, "valid", &self.valid, &[self.tokens])?;
         length(OP, "probs", &self.probs, &[self.tokens, self.routed])?;
@@ -69,6 +70,7 @@ impl<B: Backend> MutualInformation<'_, B> {
     /// Lengths fit.
     pub fn check(&self) -> Result<()> {
         const OP: &str = "mutual_information";
+        positive(OP, "routed", self.routed)?;
         optional(OP, "valid", &self.valid, &[self.tokens])?;
         length(OP, "probs", &self.probs, &[self.tokens, self.routed])?;
         length(OP, "dprobs", &self.dprobs, &[self.tokens, self.routed])?;
@@ -99,6 +101,7 @@ impl<B: Backend> SequenceConsistency<'_, B> {
     /// Lengths fit.
     pub fn check(&self) -> Result<()> {
         const OP: &str = "sequence_consistency";
+        positive(OP, "routed", self.routed)?;
         self.segments.check(OP, self.tokens)?;
         length(OP, "probs", &self.probs, &[self.tokens, self.routed])?;
         length(OP, "dprobs", &self.dprobs, &[self.tokens, self.routed])?;
@@ -136,6 +139,7 @@ impl<B: Backend> DomainConsistency<'_, B> {
     /// Lengths fit.
     pub fn check(&self) -> Result<()> {
         const OP: &str = "domain_consistency";
+        positive(OP, "routed", self.routed)?;
         self.segments.check(OP, self.tokens)?;
         length(OP, "domain", &self.domain, &[self.segments.count()])?;
         length(OP, "probs", &self.probs, &[self.tokens, self.routed])?;
@@ -174,6 +178,8 @@ impl<B: Backend> Redundancy<'_, B> {
     /// Lengths fit.
     pub fn check(&self) -> Result<()> {
         const OP: &str = "redundancy";
+        positive(OP, "width", self.width)?;
+        positive(OP, "top_k", self.top_k)?;
         require(
             self.routed_k <= self.top_k,
             OP,

@@ -1,6 +1,6 @@
 //! Permutation: from top-k indices to rows grouped by expert, and back.
 
-use super::check::{length, require};
+use super::check::{length, positive, require};
 use crate::Result;
 use crate::backend::{Backend, Indices, IndicesMut, View, ViewMut};
 
@@ -36,6 +36,8 @@ impl<B: Backend> Plan<'_, B> {
     pub fn check(&self) -> Result<()> {
         const OP: &str = "plan";
         let Shape { tokens, top_k, experts } = self.shape;
+        positive(OP, "top_k", top_k)?;
+        positive(OP, "experts", experts)?;
         let rows = super::check::product(OP, "tokens", &[tokens, top_k])?;
         require(rows <= u32::MAX as usize, OP, "tokens", "at most 2^32 - 1 rows", rows)?;
         length(OP, "indices", &self.indices, &[rows])?;
@@ -65,6 +67,8 @@ impl<B: Backend> Dispatch<'_, B> {
     pub fn check(&self) -> Result<()> {
         const OP: &str = "dispatch_forward";
         let Shape { tokens, top_k, .. } = self.shape;
+        positive(OP, "top_k", top_k)?;
+        positive(OP, "width", self.width)?;
         length(OP, "token", &self.token, &[tokens, top_k])?;
         length(OP, "x", &self.x, &[tokens, self.width])?;
         length(OP, "rows", &self.rows, &[tokens, top_k, self.width])
@@ -90,6 +94,8 @@ impl<B: Backend> DispatchBackward<'_, B> {
     pub fn check(&self) -> Result<()> {
         const OP: &str = "dispatch_backward";
         let Shape { tokens, top_k, .. } = self.shape;
+        positive(OP, "top_k", top_k)?;
+        positive(OP, "width", self.width)?;
         length(OP, "inverse", &self.inverse, &[tokens, top_k])?;
         length(OP, "drows", &self.drows, &[tokens, top_k, self.width])?;
         length(OP, "dx", &self.dx, &[tokens, self.width])
@@ -120,6 +126,8 @@ impl<B: Backend> Combine<'_, B> {
     pub fn check(&self) -> Result<()> {
         const OP: &str = "combine_forward";
         let Shape { tokens, top_k, .. } = self.shape;
+        positive(OP, "top_k", top_k)?;
+        positive(OP, "width", self.width)?;
         length(OP, "inverse", &self.inverse, &[tokens, top_k])?;
         length(OP, "weights", &self.weights, &[tokens, top_k])?;
         length(OP, "rows", &self.rows, &[tokens, top_k, self.width])?;
@@ -152,6 +160,8 @@ impl<B: Backend> CombineBackward<'_, B> {
     pub fn check(&self) -> Result<()> {
         const OP: &str = "combine_backward";
         let Shape { tokens, top_k, .. } = self.shape;
+        positive(OP, "top_k", top_k)?;
+        positive(OP, "width", self.width)?;
         length(OP, "inverse", &self.inverse, &[tokens, top_k])?;
         length(OP, "weights", &self.weights, &[tokens, top_k])?;
         length(OP, "rows", &self.rows, &[tokens, top_k, self.width])?;

@@ -1,6 +1,6 @@
 //! The document pool, the heart of EMO: every document chooses the experts that its tokens may use.
 
-use super::check::{length, require};
+use super::check::{length, positive, require};
 use super::segments::Segments;
 use crate::Result;
 use crate::backend::{Backend, Indices, View, ViewMut};
@@ -34,6 +34,7 @@ impl<B: Backend> Keep<'_, B> {
     /// Lengths fit.
     pub fn check(&self) -> Result<()> {
         const OP: &str = "pool_keep";
+        positive(OP, "routed", self.routed)?;
         require(self.routed <= self.experts, OP, "routed", format!("at most {}", self.experts), self.routed)?;
         require(self.forced <= self.routed, OP, "forced", format!("at most {}", self.routed), self.forced)?;
         self.segments.check(OP, self.tokens)?;

@@ -1,7 +1,7 @@
 //! The router's linear layer. Its own op because routing decisions hang on the last digits: products of stored values
 //! are summed in f64 and rounded once, so that blocking, threads and batch shape can never change a decision.
 
-use super::check::length;
+use super::check::{length, positive};
 use crate::Result;
 use crate::backend::{Backend, View, ViewMut};
 
@@ -33,6 +33,8 @@ impl<B: Backend> Forward<'_, B> {
     pub fn check(&self) -> Result<()> {
         const OP: &str = "router_logits_forward";
         let Shape { tokens, width, experts } = self.shape;
+        positive(OP, "width", width)?;
+        positive(OP, "experts", experts)?;
         length(OP, "x", &self.x, &[tokens, width])?;
         length(OP, "w", &self.w, &[experts, width])?;
         length(OP, "logits", &self.logits, &[tokens, experts])
@@ -60,6 +62,8 @@ impl<B: Backend> Backward<'_, B> {
     pub fn check(&self) -> Result<()> {
         const OP: &str = "router_logits_backward";
         let Shape { tokens, width, experts } = self.shape;
+        positive(OP, "width", width)?;
+        positive(OP, "experts", experts)?;
         length(OP, "x", &self.x, &[tokens, width])?;
         length(OP, "w", &self.w, &[experts, width])?;
         length(OP, "dlogits", &self.dlogits, &[tokens, experts])?;

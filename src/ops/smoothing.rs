@@ -1,7 +1,7 @@
 //! Sequence smoothing of router logits: a 1-D convolution over the tokens of a document.
 //! Our own extension, off in the preset `emo`.
 
-use super::check::{length, require};
+use super::check::{length, positive, require};
 use super::segments::Segments;
 use crate::Result;
 use crate::backend::{Backend, View, ViewMut};
@@ -30,6 +30,7 @@ impl Shape {
     }
 
     fn check(&self, op: &'static str) -> Result<()> {
+        positive(op, "channels", self.channels)?;
         require((1..=9).contains(&self.width), op, "width", "1 to 9", self.width)?;
         require(self.ahead < self.width, op, "ahead", format!("below width = {}", self.width), self.ahead)
     }

@@ -1,2 +1,51 @@
-//! Every developer habit as one command.
-fn main() {}
+//! Every developer habit as one command: `cargo xtask test`, `cargo xtask bench`.
+
+mod bench;
+mod readme;
+mod step;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Developer commands of the emo workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", after_help = "Example: cargo xtask test --only clippy")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything that must be true before a commit lands: format, lints, docs, tests, examples, the README's commands.
+    Test {
+        /// Run only the steps whose name contains this text.
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// Runs the criterion benches, prints one table with shares of this machine's measured peaks and writes
+    /// docs/benchmarks.md.
+    Bench {
+        /// Passed to criterion: run only the benches whose name contains this text. The table is then only printed.
+        filter: Option<String>,
+        /// Threads of the CPU backend, for the peaks.
+        #[arg(long)]
+        threads: Option<usize>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Args::parse().command {
+        Command::Test { only } => test::run(only.as_deref()),
+        Command::Bench { filter, threads } => bench::run(filter.as_deref(), threads),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("\n{message}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! `cargo xtask bench`: criterion's results as one table, each row as a share of what this machine can do.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use crate::step;
+
+/// One benchmarked case: its floor (FLOPs and bytes, from the shape table) and criterion's median.
+struct Row {
+    name: String,
+    seconds: f64,
+    flops: f64,
+    bytes: f64,
+}
+
+/// What the machine reaches with nothing but multiply-adds, and with nothing but copying.
+struct Peaks {
+    threads: usize,
+    gflops: f64,
+    gigabytes: f64,
+}
+
+/// Runs the benches and prints the table; without a filter it also becomes docs/benchmarks.md's machine-written part.
+pub fn run(filter: Option<&str>, threads: Option<usize>) -> Result<(), String> {
+    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let peaks = peaks(threads)?;
+    let started = SystemTime::now();
+    let mut arguments = vec!["bench", "--locked", "-p", "emo", "--benches", "--"];
+    arguments.extend(filter);
+    step::run("bench", &mut step::cargo(&arguments))?;
+    let rows = rows(&step::root().join("target/criterion"), started)?;
+    let table = table(&rows, &peaks);
+    println!("\n{table}");
+    if filter.is_none() { write(&table) } else { Ok(()) }
+}
+
+fn peaks(threads: usize) -> Result<Peaks, String> {
+    let cpu = emo::cpu::Cpu::new(threads).map_err(|error| error.to_string())?;
+    let peak = emo::cpu::peak::measure(&cpu);
+    Ok(Peaks { threads, gflops: peak.gflops, gigabytes: peak.copy_gbytes })
+}
+
+fn json(path: &Path) -> Result<Value, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Every case that criterion measured since `started`.
+fn rows(folder: &Path, started: SystemTime) -> Result<Vec<Row>, String> {
+    let mut rows = Vec::new();
+    for directory in measured(folder) {
+        let estimates = directory.join("estimates.json");
+        let fresh =
+            fs::metadata(&estimates).and_then(|file| file.modified()).is_ok_and(|time| time >= started);
+        if !fresh {
+            continue;
+        }
+        let benchmark = json(&directory.join("benchmark.json"))?;
+        let floor = &benchmark["throughput"]["ElementsAndBytes"];
+        rows.push(Row {
+            name: benchmark["full_id"].as_str().unwrap_or("?").to_owned(),
+            seconds: json(&estimates)?["median"]["point_estimate"].as_f64().unwrap_or(f64::NAN) * 1e-9,
+            flops: floor["elements"].as_f64().unwrap_or(0.0),
+            bytes: floor["bytes"].as_f64().unwrap_or(0.0),
+        });
+    }
+    rows.sort_by(|a, b| a.name.cmp(&b.name));
+    if rows.is_empty() { Err("no bench ran; is the filter right?".into()) } else { Ok(rows) }
+}
+
+/// The `new` folders below criterion's folder.
+fn measured(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut found = Vec::new();
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
+        if path.file_name().is_some_and(|name| name == "new") {
+            found.push(path);
+        } else {
+            found.extend(measured(&path));
+        }
+    }
+    found
+}
+
+fn table(rows: &[Row], peaks: &Peaks) -> String {
+    let mut out = format!(
+        "Measured peaks in the same run, {} threads: {:.0} GFLOP/s f32 multiply-add, {:.1} GB/s copy.\n\n\
+         | case | time | GFLOP/s | of peak | GB/s | of copy |\n|---|---:|---:|---:|---:|---:|\n",
+        peaks.threads, peaks.gflops, peaks.gigabytes
+    );
+    for row in rows {
+        let (gflops, gigabytes) = (row.flops / row.seconds * 1e-9, row.bytes / row.seconds * 1e-9);
+        let _ = writeln!(
+            out,
+            "| {} | {} | {gflops:.1} | {:.0} % | {gigabytes:.1} | {:.0} % |",
+            row.name,
+            duration(row.seconds),
+            100.0 * gflops / peaks.gflops,
+            100.0 * gigabytes / peaks.gigabytes,
+        );
+    }
+    out
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 1e-3 => format!("{:.1} us", s * 1e6),
+        s if s < 1.0 => format!("{:.2} ms", s * 1e3),
+        s => format!("{s:.2} s"),
+    }
+}
+
+/// Replaces the part of docs/benchmarks.md between the two markers.
+fn write(table: &str) -> Result<(), String> {
+    const BEGIN: &str = "<!-- begin: cargo xtask bench -->";
+    const END: &str = "<!-- end: cargo xtask bench -->";
+    let path = step::root().join("docs/benchmarks.md");
+    let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let (Some(begin), Some(end)) = (text.find(BEGIN), text.find(END)) else {
+        return Err(format!("{}: the markers `{BEGIN}` and `{END}` are missing", path.display()));
+    };
+    let header = format!("Command: `cargo xtask bench`; machine: {}; commit: {}.", machine(), commit());
+    let new = format!("{}{BEGIN}\n{header}\n{table}{}", &text[..begin], &text[end..]);
+    fs::write(&path, new).map_err(|error| format!("{}: {error}", path.display()))?;
+    println!("wrote {}", path.display());
+    Ok(())
+}
+
+fn machine() -> String {
+    let model = fs::read_to_string("/proc/cpuinfo")
+        .ok()
+        .and_then(|text| {
+            text.lines().find(|line| line.starts_with("model name"))?.split(": ").nth(1).map(str::to_owned)
+        })
+        .unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+    format!("{model}, {} cores", std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+fn commit() -> String {
+    let output =
+        Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(step::root()).output();
+    output
+        .ok()
+        .filter(|o| o.status.success())
+        .map_or("unknown".into(), |o| String::from_utf8_lossy(&o.stdout).trim().into())
+}
