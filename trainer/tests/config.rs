@@ -20,7 +20,7 @@ fn every_preset_loads_and_survives_being_written_out() {
     for name in presets::names() {
         let config = Config::load(name, &[]).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(config.run.name, name);
-        let again = Config::from_toml(&config.to_toml().unwrap()).unwrap();
+        let again = Config::from_toml(&config.to_toml().unwrap(), &[]).unwrap();
         assert_eq!(config, again, "{name}");
         assert!(config.differences(&again).is_empty());
     }

@@ -11,3 +11,4 @@
 //! | `manifest.json` | length and CRC-32 of each of these |
 
 pub mod folder;
+pub mod state;

@@ -1,6 +1,7 @@
 //! The configuration of a run: a TOML file or a built-in preset, `base` presets under it, `--set` on top, all checked.
 
 mod checks;
+mod convert;
 mod defaults;
 pub mod fields;
 pub mod presets;
@@ -63,12 +64,16 @@ impl Config {
         Ok(config)
     }
 
-    /// Reads the effective configuration that a checkpoint keeps.
+    /// Reads the effective configuration that a checkpoint keeps, `overrides` laid over it.
     ///
     /// # Errors
     /// As [`Config::load`].
-    pub fn from_toml(text: &str) -> Result<Self> {
-        let config = Self::from_table(parse(text, "the saved configuration")?)?;
+    pub fn from_toml(text: &str, overrides: &[String]) -> Result<Self> {
+        let mut table = parse(text, "the saved configuration")?;
+        for assignment in overrides {
+            assign(&mut table, assignment)?;
+        }
+        let config = Self::from_table(table)?;
         config.check()?;
         Ok(config)
     }
