@@ -6,6 +6,10 @@ pub mod commands;
 pub mod config;
 pub mod data;
 pub mod error;
+pub mod metrics;
+pub mod model;
+pub mod progress;
+pub mod report;
 pub mod train;
 
 pub use error::{Error, Result};

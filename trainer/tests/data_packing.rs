@@ -181,7 +181,10 @@ fn bytes_survive_the_tokenizer() {
     assert_eq!(ByteTokenizer.decode(&ids), text);
     assert_eq!(ByteTokenizer.decode(&[b'a'.into(), EOS, ByteTokenizer::PAD, 319, b'b'.into()]), "ab");
     assert_eq!(ByteTokenizer.decode(&[0xff]), "\u{fffd}");
-    assert!(ByteTokenizer::VOCABULARY % 64 == 0 && ByteTokenizer::VOCABULARY > ByteTokenizer::PAD as usize);
+    assert!(
+        ByteTokenizer::VOCABULARY.is_multiple_of(64)
+            && ByteTokenizer::VOCABULARY > ByteTokenizer::PAD as usize
+    );
 }
 
 proptest! {
