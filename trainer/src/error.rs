@@ -24,6 +24,12 @@ pub enum Error {
         /// What is wrong with it and what to do.
         message: String,
     },
+    /// `metrics.jsonl` is damaged or cannot be written.
+    #[error(transparent)]
+    Metrics(#[from] crate::metrics::MetricsError),
+    /// The report cannot be made.
+    #[error(transparent)]
+    Report(#[from] crate::report::ReportError),
     /// The file system refused.
     #[error("cannot {action} {}: {source}{}", path.display(), advice(source))]
     Io {

@@ -15,7 +15,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_target(false).init();
-    match trainer::commands::run(trainer::cli::Cli::parse().command) {
+    match trainer::commands::run(&trainer::cli::Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

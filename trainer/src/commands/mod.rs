@@ -1,5 +1,9 @@
 //! One file a command.
 
+mod device;
+mod generate;
+mod plan;
+mod pretrain;
 mod show_config;
 
 use crate::cli::Command;
@@ -9,9 +13,11 @@ use crate::error::Result;
 ///
 /// # Errors
 /// Whatever stopped it, in words that say what to do.
-pub fn run(command: Command) -> Result<()> {
+pub fn run(command: &Command) -> Result<()> {
     match command {
-        Command::Config(args) => show_config::run(&args),
-        _ => unreachable!(),
+        Command::Pretrain(args) => pretrain::run(args),
+        Command::Plan(args) => plan::run(args),
+        Command::Generate(args) => generate::run(args),
+        Command::Config(args) => show_config::run(args),
     }
 }

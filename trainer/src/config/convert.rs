@@ -5,9 +5,9 @@ use emo::ops::router;
 
 use super::{Config, sections as s};
 use crate::data::{ByteTokenizer, Limits, Packing, RoutingBoundary};
-use crate::model::activations::Capacity;
-use crate::model::config::{Dense, FeedForward, ModelConfig, Moe, NormPlacement, QkNorm, Smoothing};
-use crate::model::objective::{Balance, Objective};
+use crate::model::{
+    Balance, Capacity, Dense, FeedForward, ModelConfig, Moe, NormPlacement, Objective, QkNorm, Smoothing,
+};
 
 impl Config {
     /// The decoder.

@@ -6,7 +6,7 @@
 //! softmax and the optimiser count nothing. This is the convention of PaLM (arXiv 2204.02311, appendix B) with causal
 //! attention counted once instead of twice.
 
-use crate::model::config::{FeedForward, ModelConfig};
+use crate::model::{FeedForward, ModelConfig};
 
 /// Costs of a model.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]

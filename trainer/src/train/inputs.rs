@@ -4,7 +4,7 @@ use emo::ops::pool::draw_size;
 
 use crate::config::{Config, Pool};
 use crate::data::Batch;
-use crate::model::inputs::{Inputs, Segments};
+use crate::model::{Inputs, Segments};
 
 /// Fills the model's inputs again and again without giving up their memory.
 pub struct Filler {

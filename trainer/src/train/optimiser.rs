@@ -7,7 +7,7 @@ use emo::ops::adamw::{Hyper, Step, SumOfSquares};
 
 use crate::config::{Config, Optimiser as Settings};
 use crate::error::Result;
-use crate::model::layout::Layout;
+use crate::model::Layout;
 
 /// Moments and groups.
 pub struct Optimiser<B: Backend> {
