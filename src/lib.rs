@@ -1,6 +1,7 @@
 //! Handwritten Mixture-of-Experts kernels with a safe API.
 
 pub mod backend;
+pub mod cpu;
 pub mod error;
 pub mod ops;
 pub mod oracle;

@@ -1,0 +1,40 @@
+//! Argument checks shared by the matrix ops: what makes their unchecked inner loops safe.
+
+use crate::{Error, Result};
+
+/// `found` elements where `expected` are asked for.
+pub(crate) fn len(op: &'static str, arg: &'static str, expected: usize, found: usize) -> Result<()> {
+    if expected == found { Ok(()) } else { Err(Error::Length { op, arg, expected, found }) }
+}
+
+/// A workspace may be longer than asked for.
+pub(crate) fn workspace(op: &'static str, expected: usize, found: usize) -> Result<()> {
+    if found >= expected { Ok(()) } else { Err(Error::Length { op, arg: "workspace", expected, found }) }
+}
+
+/// The product of extents, or an error where it does not fit a `usize`.
+pub(crate) fn extent(op: &'static str, arg: &'static str, extents: &[usize]) -> Result<usize> {
+    extents
+        .iter()
+        .try_fold(1usize, |product, &x| product.checked_mul(x))
+        .ok_or_else(|| Error::argument(op, arg, "a size that fits the address space", format!("{extents:?}")))
+}
+
+/// Every index below `bound`.
+pub(crate) fn indices(op: &'static str, arg: &'static str, index: &[u32], bound: usize) -> Result<()> {
+    match index.iter().position(|&i| i as usize >= bound) {
+        None => Ok(()),
+        Some(position) => Err(Error::Index { op, arg, position, bound, found: index[position] as usize }),
+    }
+}
+
+/// Ascending offsets from 0 to `rows`, one more than there are groups.
+pub(crate) fn offsets(op: &'static str, offsets: &[u32], rows: usize) -> Result<()> {
+    let ascending = offsets.windows(2).all(|w| w[0] <= w[1]);
+    match (offsets.first(), offsets.last()) {
+        (Some(0), Some(&last)) if ascending && last as usize == rows => Ok(()),
+        _ => {
+            Err(Error::argument(op, "offsets", format!("ascending from 0 to {rows}"), format!("{offsets:?}")))
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The micro-kernel, written once for every instruction set and height.
+
+use super::{A_LD, Tile};
+use crate::cpu::simd::Simd;
+use std::array::from_fn;
+
+/// Computes `M` rows of `V` vectors of C in registers. `M * V + V + 1` vectors must fit the register file.
+///
+/// # Safety
+/// The pointers of `tile` must be valid for the extents its fields give.
+#[inline(always)]
+pub(super) unsafe fn tile<S: Simd, const M: usize, const V: usize>(s: S, tile: &Tile) {
+    let mut sums = [[s.splat(0.0); V]; M];
+    let (mut a, mut b) = (tile.a, tile.b);
+    for _ in 0..tile.k {
+        // SAFETY: step k reads column k of M rows of A and row k of B's panel, which the caller makes readable.
+        unsafe {
+            let row: [S::F; V] = from_fn(|v| s.load_ptr(b.add(v * S::LANES)));
+            for i in 0..M {
+                let x = s.splat(*a.add(i * A_LD));
+                for v in 0..V {
+                    sums[i][v] = s.fma(x, row[v], sums[i][v]);
+                }
+            }
+            a = a.add(1);
+            b = b.add(V * S::LANES);
+        }
+    }
+    let alpha = s.splat(tile.alpha);
+    for i in 0..M {
+        for v in 0..V {
+            let n = tile.n.saturating_sub(v * S::LANES);
+            // SAFETY: `n` elements of row i of C from column v * LANES on are writable, by the caller's promise; a pointer
+            // past them is only computed (wrapping) and not used when there are none.
+            unsafe {
+                let c = tile.c.wrapping_add(i * tile.ldc + v * S::LANES);
+                let sum = sums[i][v] * alpha;
+                if n >= S::LANES {
+                    s.store_ptr(c, if tile.accumulate { s.load_ptr(c) + sum } else { sum });
+                } else if n > 0 {
+                    let sum = if tile.accumulate { s.load_ptr_partial(c, n) + sum } else { sum };
+                    s.store_ptr_partial(c, sum, n);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What the machine can do: the yardstick for every throughput that is reported.
+
+use super::isa::Isa;
+use super::simd::{Kernel, Simd};
+use super::threads::Threads;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+/// Measured rates of all threads together.
+#[derive(Debug, Clone, Copy)]
+pub struct Peak {
+    /// f32 fused multiply-add throughput in 10^9 FLOP/s, one FMA counting as two.
+    pub gflops: f64,
+    /// Copying between buffers far larger than the caches, in 10^9 bytes/s, reads and writes both counted.
+    pub copy_gb_s: f64,
+}
+
+/// Measures both rates, about `duration` each.
+pub fn measure(threads: &Threads, isa: Isa, duration: Duration) -> Peak {
+    Peak { gflops: fma_gflops(threads, isa, duration), copy_gb_s: copy_gb_s(threads, duration) }
+}
+
+/// The f32 multiply-add throughput of all threads together in GFLOP/s, measured for about `duration`.
+pub fn fma_gflops(threads: &Threads, isa: Isa, duration: Duration) -> f64 {
+    let mut flops = vec![0.0; threads.len()];
+    let start = Instant::now();
+    threads.for_each_chunk(&mut flops, 1, |_, flops, _| {
+        while start.elapsed() < duration {
+            flops[0] += isa.dispatch(Multiply { steps: black_box(20_000) });
+        }
+    });
+    flops.iter().sum::<f64>() / start.elapsed().as_secs_f64() * 1e-9
+}
+
+/// Independent chains of multiply-adds that stay in registers. Returns the FLOPs done.
+struct Multiply {
+    steps: usize,
+}
+
+impl Kernel for Multiply {
+    type Output = f64;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f64 {
+        // Two pipelines of four or five cycles' latency need at least ten chains; twelve fit sixteen registers.
+        const CHAINS: usize = 12;
+        let (x, y) = (s.splat(black_box(0.999)), s.splat(black_box(0.001)));
+        let mut sums = [x; CHAINS];
+        for _ in 0..self.steps {
+            for sum in &mut sums {
+                *sum = s.fma(*sum, x, y);
+            }
+        }
+        black_box(sums.into_iter().fold(0.0, |total, v| total + s.reduce_add(v)));
+        (2 * S::LANES * CHAINS * self.steps) as f64
+    }
+}
+
+/// Copy throughput of all threads together in GB/s, measured for about `duration`.
+pub fn copy_gb_s(threads: &Threads, duration: Duration) -> f64 {
+    const LEN: usize = 16 << 20;
+    let (from, mut to) = (vec![1.0f32; LEN], vec![0.0f32; LEN]);
+    let (start, mut bytes) = (Instant::now(), 0.0);
+    while start.elapsed() < duration {
+        threads.for_each_chunk(&mut to, 1 << 16, |i, part, _| {
+            part.copy_from_slice(&from[i << 16..][..part.len()]);
+        });
+        bytes += (2 * LEN * size_of::<f32>()) as f64;
+    }
+    black_box(&to);
+    bytes / start.elapsed().as_secs_f64() * 1e-9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_positive() {
+        let peak = measure(&Threads::new(2).unwrap(), Isa::detect(), Duration::from_millis(2));
+        assert!(peak.gflops > 0.0 && peak.gflops.is_finite());
+        assert!(peak.copy_gb_s > 0.0 && peak.copy_gb_s.is_finite());
+    }
+}

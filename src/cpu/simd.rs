@@ -1,0 +1,248 @@
+//! f32 vectors: an op is written once, generic over [`Simd`], and compiled for every [`Isa`].
+//!
+//! ```
+//! use emo::cpu::isa::Isa;
+//! use emo::cpu::simd::{Kernel, Simd};
+//!
+//! struct Exp<'a>(&'a mut [f32]);
+//! impl Kernel for Exp<'_> {
+//!     type Output = f32;
+//!     #[inline(always)]
+//!     fn run<S: Simd>(self, s: S) -> f32 {
+//!         let mut sum = s.splat(0.0);
+//!         for x in self.0.chunks_mut(S::LANES) {
+//!             let y = s.exp(s.load_partial(x, f32::NEG_INFINITY));
+//!             sum = sum + y;
+//!             s.store_partial(x, y);
+//!         }
+//!         s.reduce_add(sum)
+//!     }
+//! }
+//! let mut x = [0.0; 5];
+//! assert_eq!(Isa::detect().dispatch(Exp(&mut x)), 5.0);
+//! ```
+//!
+//! A value of a type that implements [`Simd`] proves that the processor has the instructions, so its methods are safe.
+//! Everything a kernel calls with vectors must be `#[inline(always)]` (closures that hold vectors are best avoided):
+//! a function that is not inlined into the dispatched one is compiled without the instructions, which is correct but slow.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod math;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
+pub(crate) use portable::Portable;
+
+use super::isa::Isa;
+use std::fmt::Debug;
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+/// A computation written for any vector width.
+pub trait Kernel {
+    /// What it returns.
+    type Output;
+    /// Runs it. Mark the implementation `#[inline(always)]`.
+    fn run<S: Simd>(self, s: S) -> Self::Output;
+}
+
+impl Isa {
+    /// Runs `kernel` compiled for this instruction set, or [`Isa::Portable`] where the processor lacks it.
+    #[inline]
+    pub fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
+        #[cfg(target_arch = "x86_64")]
+        match self.or_portable() {
+            // SAFETY: `or_portable` returned this set, so the processor has its features.
+            Isa::Avx512 => return unsafe { avx512::run(kernel) },
+            // SAFETY: as above.
+            Isa::Avx2 => return unsafe { avx2::run(kernel) },
+            Isa::Portable => {}
+        }
+        kernel.run(Portable)
+    }
+}
+
+/// A vector of `LANES` f32 and what can be done with it. Arithmetic is IEEE f32 lane by lane, also through the operators
+/// `+ - * /` and unary `-` of [`Simd::F`].
+pub trait Simd: Copy + Debug + Send + Sync {
+    /// The vector.
+    type F: Copy
+        + Debug
+        + Add<Output = Self::F>
+        + Sub<Output = Self::F>
+        + Mul<Output = Self::F>
+        + Div<Output = Self::F>
+        + Neg<Output = Self::F>;
+
+    /// Lanes of a vector: a power of two.
+    const LANES: usize;
+
+    /// `x` in every lane.
+    fn splat(self, x: f32) -> Self::F;
+
+    /// `LANES` elements from `p`, which need no alignment.
+    ///
+    /// # Safety
+    /// `p..p + LANES` must be readable.
+    unsafe fn load_ptr(self, p: *const f32) -> Self::F;
+
+    /// The first `n` (at most `LANES`) elements from `p`; the other lanes are 0.
+    ///
+    /// # Safety
+    /// `p..p + n` must be readable.
+    unsafe fn load_ptr_partial(self, p: *const f32, n: usize) -> Self::F;
+
+    /// Writes `LANES` elements to `p`, which needs no alignment.
+    ///
+    /// # Safety
+    /// `p..p + LANES` must be writable.
+    unsafe fn store_ptr(self, p: *mut f32, v: Self::F);
+
+    /// Writes the first `n` (at most `LANES`) lanes to `p`.
+    ///
+    /// # Safety
+    /// `p..p + n` must be writable.
+    unsafe fn store_ptr_partial(self, p: *mut f32, v: Self::F, n: usize);
+
+    /// `a` in the first `n` lanes, `b` in the others.
+    fn first(self, n: usize, a: Self::F, b: Self::F) -> Self::F;
+
+    /// `a * b + c`, rounded once where the processor has FMA, twice on [`Isa::Portable`].
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+
+    /// `if a > b { a } else { b }` in each lane: `b` when either is NaN.
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+
+    /// `if a < b { a } else { b }` in each lane: `b` when either is NaN.
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+
+    /// `if a < b { x } else { y }` in each lane: `y` when either of `a`, `b` is NaN.
+    fn select_lt(self, a: Self::F, b: Self::F, x: Self::F, y: Self::F) -> Self::F;
+
+    /// Square root, correctly rounded.
+    fn sqrt(self, a: Self::F) -> Self::F;
+
+    /// Absolute value.
+    fn abs(self, a: Self::F) -> Self::F;
+
+    /// The magnitude of `a` with the sign of `sign`.
+    fn copysign(self, a: Self::F, sign: Self::F) -> Self::F;
+
+    /// The nearest integer, ties to even; exact for `|a| < 2^22`.
+    fn round(self, a: Self::F) -> Self::F;
+
+    /// `a * 2^n` for integral `n` in [-252, 254], with gradual underflow and overflow to infinity.
+    fn scale(self, a: Self::F, n: Self::F) -> Self::F;
+
+    /// The sum of the lanes as a balanced tree: lane i with i + LANES/2, then LANES/4, and so on.
+    fn reduce_add(self, a: Self::F) -> f32;
+
+    /// The greatest lane. With a NaN lane the result is unspecified.
+    fn reduce_max(self, a: Self::F) -> f32;
+
+    /// Transposes an 8 x 8 block: `dst[j * dst_ld + i] = src[i * src_ld + j]`.
+    ///
+    /// # Safety
+    /// All 64 elements must be readable at `src` and writable at `dst`, and the blocks must not overlap.
+    #[inline(always)]
+    unsafe fn transpose8(self, src: *const f32, src_ld: usize, dst: *mut f32, dst_ld: usize) {
+        for i in 0..8 {
+            for j in 0..8 {
+                // SAFETY: the caller gives readable and writable 8 x 8 blocks.
+                unsafe { *dst.add(j * dst_ld + i) = *src.add(i * src_ld + j) };
+            }
+        }
+    }
+
+    /// The first `LANES` elements of `x`. Panics when there are fewer.
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> Self::F {
+        assert!(x.len() >= Self::LANES);
+        // SAFETY: LANES elements are there (checked).
+        unsafe { self.load_ptr(x.as_ptr()) }
+    }
+
+    /// The first `min(x.len(), LANES)` elements of `x`; the other lanes are `fill`.
+    #[inline(always)]
+    fn load_partial(self, x: &[f32], fill: f32) -> Self::F {
+        if x.len() >= Self::LANES {
+            self.load(x)
+        } else {
+            // SAFETY: x.len() elements are there.
+            let v = unsafe { self.load_ptr_partial(x.as_ptr(), x.len()) };
+            if fill.to_bits() == 0 { v } else { self.first(x.len(), v, self.splat(fill)) }
+        }
+    }
+
+    /// Writes `v` to the first `LANES` elements of `x`. Panics when there are fewer.
+    #[inline(always)]
+    fn store(self, x: &mut [f32], v: Self::F) {
+        assert!(x.len() >= Self::LANES);
+        // SAFETY: LANES elements are there (checked).
+        unsafe { self.store_ptr(x.as_mut_ptr(), v) }
+    }
+
+    /// Writes the first `min(x.len(), LANES)` lanes of `v` to `x`.
+    #[inline(always)]
+    fn store_partial(self, x: &mut [f32], v: Self::F) {
+        if x.len() >= Self::LANES {
+            self.store(x, v);
+        } else {
+            // SAFETY: x.len() elements are there.
+            unsafe { self.store_ptr_partial(x.as_mut_ptr(), v, x.len()) }
+        }
+    }
+
+    /// `e^x`, within 2 ulp: 0 at -inf, inf above 88.73, NaN at NaN.
+    #[inline(always)]
+    fn exp(self, x: Self::F) -> Self::F {
+        math::exp(self, x)
+    }
+
+    /// `1 / (1 + e^-x)`, within 4 ulp where `x > -87`, and absolutely within 1e-38 below.
+    #[inline(always)]
+    fn sigmoid(self, x: Self::F) -> Self::F {
+        let one = self.splat(1.0);
+        one / (one + self.exp(-x))
+    }
+
+    /// Hyperbolic tangent, within 4 ulp.
+    #[inline(always)]
+    fn tanh(self, x: Self::F) -> Self::F {
+        math::tanh(self, x)
+    }
+
+    /// The error function, within 4 ulp.
+    #[inline(always)]
+    fn erf(self, x: Self::F) -> Self::F {
+        math::erf(self, x)
+    }
+
+    /// Sum of `x[i] * y[i]` in a fixed order. The shorter slice counts.
+    #[inline(always)]
+    fn dot(self, x: &[f32], y: &[f32]) -> f32 {
+        let n = x.len().min(y.len());
+        let (x, y) = (&x[..n], &y[..n]);
+        let mut sums = [self.splat(0.0); 4];
+        let mut pairs = x.chunks_exact(4 * Self::LANES).zip(y.chunks_exact(4 * Self::LANES));
+        for (x, y) in &mut pairs {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let at = i * Self::LANES;
+                *sum = self.fma(self.load(&x[at..]), self.load(&y[at..]), *sum);
+            }
+        }
+        let done = n - n % (4 * Self::LANES);
+        for (x, y) in x[done..].chunks(Self::LANES).zip(y[done..].chunks(Self::LANES)) {
+            sums[0] = self.fma(self.load_partial(x, 0.0), self.load_partial(y, 0.0), sums[0]);
+        }
+        self.reduce_add((sums[0] + sums[1]) + (sums[2] + sums[3]))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! Every instruction set against f64.
+
+use super::*;
+
+struct Map<'a, F>(&'a mut [f32], F);
+trait Function {
+    fn apply<S: Simd>(&self, s: S, x: S::F) -> S::F;
+}
+impl<F: Function> Kernel for Map<'_, F> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for x in self.0.chunks_mut(S::LANES) {
+            let y = self.1.apply(s, s.load_partial(x, 0.0));
+            s.store_partial(x, y);
+        }
+    }
+}
+
+macro_rules! functions {
+    ($($name:ident $method:ident),*) => {$(
+        struct $name;
+        impl Function for $name {
+            #[inline(always)]
+            fn apply<S: Simd>(&self, s: S, x: S::F) -> S::F { s.$method(x) }
+        }
+    )*};
+}
+functions!(Exp exp, Sigmoid sigmoid, Tanh tanh, Erf erf, Sqrt sqrt, Round round);
+
+/// Magnitudes from 1e-6 to 1e4 of both signs, and a fine grid where the functions bend.
+fn arguments() -> Vec<f32> {
+    let wide = (0..4000).map(|i| 10f32.powf(-6.0 + 10.0 * i as f32 / 4000.0));
+    let fine = (0..200_003).map(|i| i as f32 * 5.3e-4);
+    wide.chain(fine).flat_map(|x| [x, -x]).collect()
+}
+
+/// The greatest error in units of the last place of the exact result, over arguments that `keep` accepts.
+fn max_ulp(isa: Isa, f: impl Function, exact: impl Fn(f64) -> f64, keep: impl Fn(f32) -> bool) -> f64 {
+    let x: Vec<f32> = arguments().into_iter().filter(|&x| keep(x)).collect();
+    let mut y = x.clone();
+    isa.dispatch(Map(&mut y, f));
+    let ulp = |e: f64| (f64::from(f32::EPSILON) * 2f64.powi(e.abs().log2().floor() as i32)).max(1.5e-45);
+    x.iter()
+        .zip(&y)
+        .map(|(&x, &y)| (f64::from(y) - exact(x.into())).abs() / ulp(exact(x.into())))
+        .fold(0.0, f64::max)
+}
+
+#[test]
+fn functions_agree_with_f64() {
+    for isa in Isa::available() {
+        let errors = [
+            ("exp", max_ulp(isa, Exp, f64::exp, |x| x.abs() < 87.0), 2.0),
+            ("exp below normal", max_ulp(isa, Exp, f64::exp, |x| x < -87.0), 2.0),
+            ("sigmoid", max_ulp(isa, Sigmoid, |x| 1.0 / (1.0 + (-x).exp()), |x| x > -87.0), 4.0),
+            ("tanh", max_ulp(isa, Tanh, f64::tanh, |_| true), 4.0),
+            ("erf", max_ulp(isa, Erf, libm::erf, |_| true), 4.0),
+            ("sqrt", max_ulp(isa, Sqrt, f64::sqrt, |x| x > 0.0), 0.5),
+            ("round", max_ulp(isa, Round, f64::round_ties_even, |_| true), 0.0),
+        ];
+        for (name, found, bound) in errors {
+            assert!(found <= bound, "{isa:?} {name}: {found} ulp");
+        }
+    }
+}
+
+#[test]
+fn functions_at_the_ends() {
+    let x = [f32::NEG_INFINITY, -1e4, -0.0, 0.0, 1e4, f32::INFINITY, f32::NAN];
+    for isa in Isa::available() {
+        let at = |f: &dyn Fn(&mut [f32])| {
+            let mut y = x;
+            f(&mut y);
+            y
+        };
+        let exp = at(&|y| isa.dispatch(Map(y, Exp)));
+        assert_eq!(exp[..6], [0.0, 0.0, 1.0, 1.0, f32::INFINITY, f32::INFINITY], "{isa:?}");
+        let sigmoid = at(&|y| isa.dispatch(Map(y, Sigmoid)));
+        assert_eq!(sigmoid[..6], [0.0, 0.0, 0.5, 0.5, 1.0, 1.0], "{isa:?}");
+        for y in [at(&|y| isa.dispatch(Map(y, Tanh))), at(&|y| isa.dispatch(Map(y, Erf)))] {
+            assert_eq!(y[..6], [-1.0, -1.0, 0.0, 0.0, 1.0, 1.0], "{isa:?}");
+            assert!(y[6].is_nan());
+        }
+        assert!(exp[6].is_nan() && sigmoid[6].is_nan());
+    }
+}
+
+/// Loads, stores, selections and reductions, checked against loops.
+struct Lanes;
+impl Kernel for Lanes {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let x: Vec<f32> = (0..S::LANES).map(|i| (i * i) as f32 - 7.5).collect();
+        let spread = |v: S::F| {
+            let mut out = vec![0.0; S::LANES];
+            s.store(&mut out, v);
+            out
+        };
+        for n in 0..=S::LANES {
+            let v = spread(s.load_partial(&x[..n], -3.0));
+            assert!((0..S::LANES).all(|i| v[i] == if i < n { x[i] } else { -3.0 }));
+            let mut out = vec![9.0; S::LANES];
+            s.store_partial(&mut out[..n], s.load(&x));
+            assert!((0..S::LANES).all(|i| out[i] == if i < n { x[i] } else { 9.0 }));
+            let v = spread(s.first(n, s.splat(1.0), s.splat(2.0)));
+            assert!((0..S::LANES).all(|i| v[i] == if i < n { 1.0 } else { 2.0 }));
+        }
+        let v = s.load(&x);
+        assert_eq!(s.reduce_add(v), x.iter().sum::<f32>());
+        assert_eq!(s.reduce_max(v), x[S::LANES - 1]);
+        assert_eq!(s.reduce_max(-v), 7.5);
+        let (zero, nan) = (s.splat(0.0), s.splat(f32::NAN));
+        assert!(spread(s.max(v, zero)).iter().zip(&x).all(|(a, b)| *a == b.max(0.0)));
+        assert!(spread(s.min(v, zero)).iter().zip(&x).all(|(a, b)| *a == b.min(0.0)));
+        assert!(spread(s.max(nan, zero)).iter().all(|&a| a == 0.0));
+        assert!(spread(s.min(zero, nan)).iter().all(|a| a.is_nan()));
+        assert!(spread(s.select_lt(nan, zero, v, zero)).iter().all(|&a| a == 0.0));
+        assert!(spread(s.select_lt(v, zero, -v, v)).iter().zip(&x).all(|(a, b)| *a == b.abs()));
+        assert!(spread(s.abs(v)).iter().zip(&x).all(|(a, b)| *a == b.abs()));
+        assert!(spread(s.copysign(s.splat(2.0), v)).iter().zip(&x).all(|(a, b)| *a == 2f32.copysign(*b)));
+        assert!(spread((v + v) * v / v - v).iter().zip(&x).all(|(a, b)| (a - b).abs() < 1e-4));
+        assert!(spread(s.fma(v, s.splat(2.0), zero)).iter().zip(&x).all(|(a, b)| *a == b + b));
+
+        let src: Vec<f32> = (0..8 * 9).map(|i| i as f32).collect();
+        let mut dst = vec![-1.0; 8 * 10];
+        // SAFETY: 8 rows of stride 9 and 8 rows of stride 10.
+        unsafe { s.transpose8(src.as_ptr(), 9, dst.as_mut_ptr(), 10) };
+        for (at, &found) in dst.iter().enumerate() {
+            let (j, i) = (at / 10, at % 10);
+            assert_eq!(found, if i < 8 { src[i * 9 + j] } else { -1.0 });
+        }
+        for n in [0, 1, 7, 33, 150] {
+            let y: Vec<f32> = (0..n).map(|i| (i % 5) as f32).collect();
+            assert_eq!(s.dot(&y, &y), y.iter().map(|v| v * v).sum::<f32>());
+        }
+    }
+}
+
+#[test]
+fn lanes() {
+    Isa::available().for_each(|isa| isa.dispatch(Lanes));
+}

@@ -1,0 +1,6 @@
+//! What the vector tests share: loading cases, comparing arrays, the backends under test, and one runner a kind.
+
+pub mod backend;
+pub mod case;
+pub mod compare;
+pub mod kinds;

@@ -1,0 +1,80 @@
+//! Runs every case of the kernel test vectors through the reference and every other backend.
+//!
+//! The cases lie in `kernels/` under the folder that `EMO_VECTORS` names (default: `tests/vectors`); its README describes
+//! every array. A case of a known kind needs no new code. A kind, a parameter or an array that the runner does not know is
+//! a failure that names it, never a skip; so is an `out_*` array that nothing was compared with.
+
+mod common;
+
+use common::backend::{KernelBackend, Reference};
+use common::case::{Case, load_cases, vectors_folder};
+
+/// Runs all cases on one backend and returns what went wrong, one line each.
+fn failures(backend: &dyn KernelBackend, cases: &[Case]) -> Vec<String> {
+    let run = |case: &Case| case.finish(common::kinds::run(backend, case));
+    cases
+        .iter()
+        .filter_map(|case| run(case).err().map(|e| format!("{}: {}: {e}", backend.name(), case.name)))
+        .collect()
+}
+
+fn run_all(backend: &dyn KernelBackend) {
+    let folder = vectors_folder().join("kernels");
+    let cases = load_cases(&folder).unwrap_or_else(|e| panic!("{e}"));
+    assert!(!cases.is_empty(), "{} lists no case", folder.display());
+    let failures = failures(backend, &cases);
+    assert!(
+        failures.is_empty(),
+        "{} of {} cases failed:\n{}",
+        failures.len(),
+        cases.len(),
+        failures.join("\n")
+    );
+    println!("{}: {} cases", backend.name(), cases.len());
+}
+
+#[test]
+fn reference() {
+    run_all(&Reference);
+}
+
+/// The runner itself must be able to fail: a wrong value, an unknown kind, an unknown parameter, an unknown input and an
+/// output that nothing compares are each named.
+#[test]
+fn the_runner_names_what_is_wrong() {
+    let case = || {
+        let mut case = Case::new("usage", serde_json::json!({}));
+        case.insert("in_counts", &[3], &[1.0, 3.0, 0.0]);
+        case.insert("out_max_over_mean", &[], &[2.25]);
+        case.insert("out_cv", &[], &[(14.0_f64 / 9.0).sqrt() * 0.75]);
+        let entropy = -(0.25 * 0.25_f64.ln() + 0.75 * 0.75_f64.ln()) / 3.0_f64.ln();
+        case.insert("out_norm_entropy", &[], &[entropy]);
+        case.insert("out_dead", &[], &[1.0]);
+        case
+    };
+    let only = |case: Case| failures(&Reference, &[case]);
+    assert_eq!(only(case()), Vec::<String>::new());
+
+    let complain = |case: Case, words: &str| {
+        let found = only(case);
+        assert!(found.len() == 1 && found[0].contains(words), "expected {words:?} in {found:?}");
+    };
+    let mut wrong = case();
+    wrong.insert("out_cv", &[], &[0.9]);
+    complain(wrong, "out_cv");
+    let mut extra = case();
+    extra.insert("out_gini", &[], &[0.9]);
+    complain(extra, "out_gini");
+    let mut input = case();
+    input.insert("in_weights", &[], &[0.9]);
+    complain(input, "in_weights");
+    let mut parameter = case();
+    parameter.params = serde_json::json!({"power": 2});
+    complain(parameter, "power");
+    let mut kind = case();
+    kind.name = "waltz_3_4".into();
+    complain(kind, "waltz");
+    let mut length = case();
+    length.insert("out_cv", &[2], &[0.9, 0.9]);
+    complain(length, "out_cv");
+}
