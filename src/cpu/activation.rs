@@ -1,5 +1,9 @@
 //! The activations and their derivatives on vectors.
 
+mod apply;
+
+pub(super) use apply::{backward, clamp_backward, clamp_forward, forward};
+
 use super::simd::Simd;
 use crate::ops::activation::Activation;
 use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};

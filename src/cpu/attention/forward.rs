@@ -1,0 +1,131 @@
+//! The forward pass, with the online softmax.
+
+use std::ops::Range;
+
+use crate::Result;
+use crate::cpu::Cpu;
+use crate::cpu::gemm::serial::{Layout, Strided, matmul};
+use crate::cpu::memory::row_mut;
+use crate::cpu::simd::{Kernel, Simd};
+use crate::cpu::threads::DisjointMut;
+use crate::cpu::vector;
+use crate::ops::attention::Forward;
+
+use super::{KEYS, Packed, QUERIES, check_values, per_thread, pieces, product_scratch, workspace};
+
+/// A task is one head of a block of tokens, whatever segments the block holds.
+pub(in crate::cpu) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
+    let shape = args.shape;
+    args.check(workspace(cpu, shape))?;
+    check_values("attention_forward", shape, &args.segments)?;
+    if shape.tokens * shape.out() == 0 {
+        return Ok(());
+    }
+    let (d, heads) = (shape.head_dim, shape.heads);
+    let packed = Packed { shape, qkv: args.qkv };
+    let (offsets, of_token) = (args.segments.offsets, args.segments.of_token);
+    let (out, lse) = (DisjointMut::new(args.out), DisjointMut::new(args.lse));
+    let tasks = shape.tokens.div_ceil(QUERIES) * heads;
+    cpu.threads.for_each_scratch(tasks, args.workspace, per_thread(shape), |task, scratch| {
+        let (block, head) = (task / heads, task % heads);
+        let end = shape.tokens.min((block + 1) * QUERIES);
+        let mut start = block * QUERIES;
+        while start < end {
+            let segment = of_token[start] as usize;
+            let queries = start..end.min(offsets[segment + 1] as usize);
+            let (o, rest) = scratch.split_at_mut(QUERIES * d);
+            let o = &mut o[..queries.len() * d];
+            let lse_of = tile_row(cpu, packed, head, queries.clone(), offsets[segment] as usize, o, rest);
+            for (i, token) in queries.clone().enumerate() {
+                // SAFETY: a head of a token belongs to one task.
+                let (out, lse) = unsafe {
+                    (row_mut(&out, token * heads + head, d, d), row_mut(&lse, token * heads + head, 1, 1))
+                };
+                out.copy_from_slice(&o[i * d..][..d]);
+                lse[0] = lse_of[i];
+            }
+            start = queries.end;
+        }
+    });
+    Ok(())
+}
+
+/// Attention of some queries of one segment to its tokens from `first` on; writes `o` and returns the log-sum-exp.
+fn tile_row(
+    cpu: &Cpu,
+    packed: Packed<'_>,
+    head: usize,
+    queries: Range<usize>,
+    first: usize,
+    o: &mut [f32],
+    scratch: &mut [f32],
+) -> [f32; QUERIES] {
+    let (d, m) = (packed.shape.head_dim, queries.len());
+    let (scores, scratch) = scratch.split_at_mut(QUERIES * KEYS);
+    let scratch = &mut scratch[..product_scratch(packed.shape)];
+    let mut max = [f32::NEG_INFINITY; QUERIES];
+    let mut sum = [0.0f32; QUERIES];
+    o.fill(0.0);
+    for keys in pieces(first..queries.end, KEYS) {
+        let n = keys.len();
+        let q = packed.head(queries.start, packed.query(head));
+        let k = packed.head(keys.start, packed.key(head));
+        matmul(cpu.isa, Layout::Nt, (m, n, d), packed.scale(), q, k, (&mut *scores, KEYS), false, scratch);
+        for i in 0..m {
+            let visible = (queries.start + i + 1).saturating_sub(keys.start).min(n);
+            cpu.isa.dispatch(SoftmaxRow {
+                visible,
+                scores: &mut scores[i * KEYS..][..n],
+                max: &mut max[i],
+                sum: &mut sum[i],
+                o: &mut o[i * d..][..d],
+            });
+        }
+        let v = packed.head(keys.start, packed.value(head));
+        let p = Strided { data: scores, ld: KEYS };
+        matmul(cpu.isa, Layout::Nn, (m, d, n), 1.0, p, v, (&mut *o, d), true, scratch);
+    }
+    for i in 0..m {
+        let factor = 1.0 / sum[i];
+        o[i * d..][..d].iter_mut().for_each(|o| *o *= factor);
+        max[i] = (f64::from(max[i]) + f64::from(sum[i]).ln()) as f32;
+    }
+    max
+}
+
+/// Turns one row of scores into exponentials over a running maximum, and rescales what was summed below an older one.
+struct SoftmaxRow<'a> {
+    /// How many of the keys the query may see.
+    visible: usize,
+    scores: &'a mut [f32],
+    max: &'a mut f32,
+    sum: &'a mut f32,
+    o: &'a mut [f32],
+}
+
+impl Kernel for SoftmaxRow<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (seen, hidden) = self.scores.split_at_mut(self.visible);
+        hidden.fill(0.0);
+        let greatest = vector::max(s, seen);
+        if greatest > *self.max {
+            let factor = (*self.max - greatest).exp();
+            *self.max = greatest;
+            *self.sum *= factor;
+            for part in self.o.chunks_mut(S::LANES) {
+                let scaled = s.load_partial(part, 0.0) * s.splat(factor);
+                s.store_partial(part, scaled);
+            }
+        }
+        let shift = s.splat(*self.max);
+        let mut sum = s.splat(0.0);
+        for part in seen.chunks_mut(S::LANES) {
+            let e = s.exp(s.load_partial(part, f32::NEG_INFINITY) - shift);
+            sum = sum + e;
+            s.store_partial(part, e);
+        }
+        *self.sum += s.reduce_add(sum);
+    }
+}

@@ -1,0 +1,102 @@
+//! The document pool.
+
+use crate::Result;
+use crate::ops::pool::Keep;
+
+use super::simd::{Kernel, Simd};
+use super::threads::DisjointMut;
+use super::{Cpu, values, vector};
+
+/// Tokens whose probabilities are summed before they are added to a document's score. It bounds the rounding error of
+/// long documents, and the shifts and divisors of one block fit the stack.
+const TOKENS: usize = 64;
+
+pub(super) fn keep(cpu: &Cpu, args: Keep<'_, Cpu>) -> Result<()> {
+    args.check()?;
+    values::segments("pool_keep", &args.segments, args.tokens)?;
+    let (routed, experts) = (args.routed, args.experts);
+    if routed == 0 {
+        return Ok(());
+    }
+    let keep = DisjointMut::new(args.keep);
+    cpu.threads.for_each_chunk(args.scores, routed, |segment, score, _| {
+        let tokens = args.segments.offsets[segment] as usize..args.segments.offsets[segment + 1] as usize;
+        let logits = &args.logits[tokens.start * experts..tokens.end * experts];
+        // SAFETY: a segment's row of the mask belongs to one task.
+        let keep = unsafe { keep.slice_mut(segment * routed..(segment + 1) * routed) };
+        let places = (args.sizes[segment] as usize).saturating_sub(args.forced);
+        cpu.isa.dispatch(Document { logits, experts, free: routed - args.forced, places, score, keep });
+    });
+    Ok(())
+}
+
+/// Scores and mask of one document.
+struct Document<'a> {
+    logits: &'a [f32],
+    experts: usize,
+    /// Routed experts that compete: all but the forced ones.
+    free: usize,
+    /// How many of those are kept.
+    places: usize,
+    score: &'a mut [f32],
+    keep: &'a mut [u8],
+}
+
+impl Kernel for Document<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let routed = self.score.len();
+        self.score.fill(0.0);
+        for block in self.logits.chunks(TOKENS * self.experts) {
+            let mut rows = [(0.0f32, 0.0f32); TOKENS];
+            for (row, z) in rows.iter_mut().zip(block.chunks_exact(self.experts)) {
+                *row = shift_and_factor(s, &z[..routed]);
+            }
+            for at in (0..routed).step_by(S::LANES) {
+                let end = routed.min(at + S::LANES);
+                let mut sum = s.splat(0.0);
+                for (z, &(shift, factor)) in block.chunks_exact(self.experts).zip(&rows) {
+                    let e = s.exp(s.load_partial(&z[at..end], f32::NEG_INFINITY) - s.splat(shift));
+                    sum = s.fma(e, s.splat(factor), sum);
+                }
+                let total = s.load_partial(&self.score[at..end], 0.0) + sum;
+                s.store_partial(&mut self.score[at..end], total);
+            }
+        }
+        let (free, forced) = self.keep.split_at_mut(self.free);
+        forced.fill(1);
+        if self.places >= self.free {
+            free.fill(1);
+            return;
+        }
+        let score = &self.score[..self.free];
+        for (i, keep) in free.iter_mut().enumerate() {
+            *keep = u8::from(ahead(score, i) < self.places);
+        }
+    }
+}
+
+/// The maximum, and 1 over the sum of exponentials above it: what turns logits into probabilities. A row without a finite
+/// maximum has none.
+#[inline(always)]
+fn shift_and_factor<S: Simd>(s: S, z: &[f32]) -> (f32, f32) {
+    let max = vector::max(s, z);
+    if max == f32::NEG_INFINITY {
+        return (0.0, 0.0);
+    }
+    let mut sum = s.splat(0.0);
+    for part in z.chunks(S::LANES) {
+        sum = sum + s.exp(s.load_partial(part, f32::NEG_INFINITY) - s.splat(max));
+    }
+    (max, 1.0 / s.reduce_add(sum))
+}
+
+/// How many experts come before expert `i`: those with a greater score, and those of equal score and lower index.
+#[inline(always)]
+fn ahead(score: &[f32], i: usize) -> usize {
+    let own = score[i];
+    let greater = score.iter().fold(0u32, |n, &other| n + u32::from(other > own));
+    let equal = score[..i].iter().fold(0u32, |n, &other| n + u32::from(other == own));
+    (greater + equal) as usize
+}

@@ -1,0 +1,168 @@
+//! The fused router.
+
+mod backward;
+mod forward;
+mod select;
+
+pub(super) use backward::backward;
+pub(super) use forward::forward;
+
+use crate::Result;
+use crate::ops::router::{KeepMask, RouterConfig};
+
+use super::simd::Simd;
+use super::{Cpu, values};
+
+/// Tokens of a task.
+const TOKENS: usize = 64;
+
+/// The inputs that both passes read.
+#[derive(Clone, Copy)]
+struct Inputs<'a> {
+    config: &'a RouterConfig,
+    logits: &'a [f32],
+    bias: Option<&'a [f32]>,
+    keep: KeepMask<'a, Cpu>,
+}
+
+impl<'a> Inputs<'a> {
+    /// Checks the values inside the mask's segments.
+    fn check(&self, op: &'static str, tokens: usize) -> Result<()> {
+        match &self.keep {
+            KeepMask::PerSegment(_, segments) => values::segments(op, segments, tokens),
+            KeepMask::All | KeepMask::PerToken(_) => Ok(()),
+        }
+    }
+
+    #[inline(always)]
+    fn token(&self, token: usize) -> Token<'a> {
+        let (experts, routed) = (self.config.experts, self.config.routed());
+        let keep = match self.keep {
+            KeepMask::All => None,
+            KeepMask::PerToken(keep) => Some(&keep[token * routed..][..routed]),
+            KeepMask::PerSegment(keep, segments) => {
+                Some(&keep[segments.of_token[token] as usize * routed..][..routed])
+            }
+        };
+        let logits = &self.logits[token * experts..][..experts];
+        Token { logits: &logits[..routed], shared: &logits[routed..], bias: self.bias, keep }
+    }
+}
+
+/// One token's inputs.
+#[derive(Clone, Copy)]
+struct Token<'a> {
+    /// Logits of the routed experts.
+    logits: &'a [f32],
+    /// Logits of the shared experts.
+    shared: &'a [f32],
+    /// Bias of all experts.
+    bias: Option<&'a [f32]>,
+    /// Mask of the routed experts.
+    keep: Option<&'a [u8]>,
+}
+
+/// The point that logits are shifted to before exponentials: the greatest biased logit, as its two parts. Shifting each part
+/// by its own keeps the digits of a small difference of large logits.
+#[derive(Clone, Copy)]
+struct Shift {
+    logit: f32,
+    bias: f32,
+}
+
+impl Shift {
+    /// The greatest biased logit, rounded once.
+    fn value(self) -> f64 {
+        f64::from(self.logit) + f64::from(self.bias)
+    }
+}
+
+impl Token<'_> {
+    #[inline(always)]
+    fn bias(&self, expert: usize) -> f32 {
+        self.bias.map_or(0.0, |bias| bias[expert])
+    }
+
+    /// Whether routed expert `expert` is masked out or its logit is `-inf`.
+    #[inline(always)]
+    fn forbidden(&self, expert: usize) -> bool {
+        self.keep.is_some_and(|keep| keep[expert] == 0)
+            || self.logits[expert] + self.bias(expert) == f32::NEG_INFINITY
+    }
+
+    /// The shift of the allowed routed experts; `None` where there are none. `z` is overwritten.
+    #[inline(always)]
+    fn shift<S: Simd>(&self, s: S, z: &mut [f32]) -> Option<Shift> {
+        for at in (0..z.len()).step_by(S::LANES) {
+            let end = z.len().min(at + S::LANES);
+            let biased = self.biased(s, at, end);
+            s.store_partial(&mut z[at..end], biased);
+        }
+        self.mask(z);
+        let max = super::vector::max(s, z);
+        if max == f32::NEG_INFINITY {
+            return None;
+        }
+        // A NaN among the logits may leave no expert equal to the maximum; any shift does then.
+        let expert = z.iter().position(|&z| z == max).unwrap_or(0);
+        Some(Shift { logit: self.logits[expert], bias: self.bias(expert) })
+    }
+
+    /// Logits plus bias of the routed experts `at..end`, one vector.
+    #[inline(always)]
+    fn biased<S: Simd>(&self, s: S, at: usize, end: usize) -> S::F {
+        let z = s.load_partial(&self.logits[at..end], f32::NEG_INFINITY);
+        match self.bias {
+            Some(bias) => z + s.load_partial(&bias[at..end], 0.0),
+            None => z,
+        }
+    }
+
+    /// `z_i = -inf` for the masked experts.
+    #[inline(always)]
+    fn mask(&self, z: &mut [f32]) {
+        if let Some(keep) = self.keep {
+            for (z, &keep) in z.iter_mut().zip(keep) {
+                *z = if keep == 0 { f32::NEG_INFINITY } else { *z };
+            }
+        }
+    }
+
+    /// `out_i = e^((z_i - shift) / temperature)` for the allowed experts, 0 for the others; returns the sum.
+    #[inline(always)]
+    fn exponentials<S: Simd>(&self, s: S, shift: Shift, inverse_temperature: f32, out: &mut [f32]) -> f32 {
+        let routed = self.logits.len();
+        for at in (0..routed).step_by(S::LANES) {
+            let end = routed.min(at + S::LANES);
+            let mut z = s.load_partial(&self.logits[at..end], f32::NEG_INFINITY) - s.splat(shift.logit);
+            if let Some(bias) = self.bias {
+                z = z + (s.load_partial(&bias[at..end], 0.0) - s.splat(shift.bias));
+            }
+            s.store_partial(&mut out[at..end], z);
+        }
+        self.mask(out);
+        let scale = s.splat(inverse_temperature);
+        let mut sum = s.splat(0.0);
+        for part in out.chunks_mut(S::LANES) {
+            let e = s.exp(s.load_partial(part, f32::NEG_INFINITY) * scale);
+            sum = sum + e;
+            s.store_partial(part, e);
+        }
+        s.reduce_add(sum)
+    }
+
+    /// `out = softmax((z + bias) / temperature)` over the shared experts.
+    #[inline(always)]
+    fn shared_softmax(&self, temperature: f32, out: &mut [f32]) {
+        let (routed, shared) = (self.logits.len(), self.shared.len());
+        let biased = |i: usize| f64::from(self.shared[i]) + f64::from(self.bias(routed + i));
+        let max = (0..shared).fold(f64::NEG_INFINITY, |max, i| max.max(biased(i)));
+        if max == f64::NEG_INFINITY {
+            out.fill(0.0);
+            return;
+        }
+        let exponential = |i: usize| ((biased(i) - max) / f64::from(temperature)).exp();
+        let sum: f64 = (0..shared).map(exponential).sum();
+        (0..shared).for_each(|i| out[i] = (exponential(i) / sum) as f32);
+    }
+}

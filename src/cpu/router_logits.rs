@@ -1,0 +1,186 @@
+//! The router's linear layer, summed in f64.
+//!
+//! A logit is a sum of eight f64 lanes, lane `i` taking the elements `i, i + 8, ...` in ascending order, then a tree: the
+//! same bits for every instruction set, tile and number of threads.
+
+use crate::Result;
+use crate::ops::router_logits::{Backward, Forward, Shape};
+
+use super::simd::{Kernel, Simd};
+use super::{Cpu, vector};
+
+/// Tokens of a forward task, whose rows stay in cache while the weights stream by.
+const TOKENS: usize = 16;
+/// Tokens and experts of a register tile: 3 x 4 sums of eight lanes, so that a load serves three or four products.
+const TILE: (usize, usize) = (3, 4);
+/// Experts of a task of the weight's gradient.
+const EXPERTS: usize = 32;
+/// Terms that the backward pass sums before it touches memory: 128 rows of a tile of `b` stay in the first cache.
+const DEPTH: usize = 128;
+/// Rows of a backward register tile.
+const ROWS: usize = 4;
+
+pub(super) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
+    args.check()?;
+    let Shape { width, experts, .. } = args.shape;
+    if experts == 0 {
+        return Ok(());
+    }
+    cpu.threads.for_each_chunk(args.logits, TOKENS * experts, |block, logits, _| {
+        let x = &args.x[block * TOKENS * width..][..logits.len() / experts * width];
+        cpu.isa.dispatch(Logits { x, w: args.w, width, experts, logits });
+    });
+    Ok(())
+}
+
+/// A block of tokens against every expert.
+struct Logits<'a> {
+    x: &'a [f32],
+    w: &'a [f32],
+    width: usize,
+    experts: usize,
+    logits: &'a mut [f32],
+}
+
+impl Kernel for Logits<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let tokens = self.logits.len() / self.experts;
+        for e in (0..self.experts).step_by(TILE.1) {
+            for t in (0..tokens).step_by(TILE.0) {
+                if t + TILE.0 <= tokens && e + TILE.1 <= self.experts {
+                    let x = std::array::from_fn(|i| &self.x[(t + i) * self.width..][..self.width]);
+                    let w = std::array::from_fn(|j| &self.w[(e + j) * self.width..][..self.width]);
+                    let sums = dot_tile(x, w);
+                    for (i, row) in sums.iter().enumerate() {
+                        for (j, &sum) in row.iter().enumerate() {
+                            self.logits[(t + i) * self.experts + e + j] = sum as f32;
+                        }
+                    }
+                } else {
+                    for t in t..tokens.min(t + TILE.0) {
+                        let x = &self.x[t * self.width..][..self.width];
+                        for e in e..self.experts.min(e + TILE.1) {
+                            let w = &self.w[e * self.width..][..self.width];
+                            self.logits[t * self.experts + e] = vector::dot_f64(x, w) as f32;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// [`vector::dot_f64`] of every pair, with the same bits.
+#[inline(always)]
+fn dot_tile(x: [&[f32]; TILE.0], w: [&[f32]; TILE.1]) -> [[f64; TILE.1]; TILE.0] {
+    let width = x[0].len();
+    let mut sums = [[[0.0f64; 8]; TILE.1]; TILE.0];
+    let full = width - width % 8;
+    for at in (0..full).step_by(8) {
+        let x: [[f64; 8]; TILE.0] = std::array::from_fn(|i| widen(&x[i][at..at + 8]));
+        for j in 0..TILE.1 {
+            let w = widen(&w[j][at..at + 8]);
+            for i in 0..TILE.0 {
+                for lane in 0..8 {
+                    sums[i][j][lane] += x[i][lane] * w[lane];
+                }
+            }
+        }
+    }
+    for at in full..width {
+        for i in 0..TILE.0 {
+            for j in 0..TILE.1 {
+                sums[i][j][at - full] += f64::from(x[i][at]) * f64::from(w[j][at]);
+            }
+        }
+    }
+    sums.map(|row| row.map(vector::sum_lanes))
+}
+
+#[inline(always)]
+fn widen(x: &[f32]) -> [f64; 8] {
+    std::array::from_fn(|lane| f64::from(x[lane]))
+}
+
+pub(super) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()> {
+    args.check()?;
+    let Shape { tokens, width, experts } = args.shape;
+    if tokens * width * experts == 0 {
+        return Ok(());
+    }
+    cpu.threads.for_each_chunk(args.dx, TOKENS * width, |block, c, _| {
+        let a = &args.dlogits[block * TOKENS * experts..];
+        cpu.isa.dispatch(AddProduct { a, strides: (experts, 1), depth: experts, b: args.w, width, c });
+    });
+    cpu.threads.for_each_chunk(args.dw, EXPERTS * width, |block, c, _| {
+        let a = &args.dlogits[block * EXPERTS..];
+        cpu.isa.dispatch(AddProduct { a, strides: (1, experts), depth: tokens, b: args.x, width, c });
+    });
+    Ok(())
+}
+
+/// `c_i += sum_k a[i, k] b_k` for rows of `width` elements; `a[i, k]` lies at `i * strides.0 + k * strides.1`.
+/// Blocks of [`DEPTH`] terms are summed in registers and added to `c` in ascending order.
+struct AddProduct<'a> {
+    a: &'a [f32],
+    strides: (usize, usize),
+    depth: usize,
+    b: &'a [f32],
+    width: usize,
+    c: &'a mut [f32],
+}
+
+impl Kernel for AddProduct<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let rows = self.c.len() / self.width;
+        for start in (0..self.depth).step_by(DEPTH) {
+            let depth = start..self.depth.min(start + DEPTH);
+            for column in (0..self.width).step_by(2 * S::LANES) {
+                let mut row = 0;
+                while row + ROWS <= rows {
+                    self.tile::<S, ROWS>(s, row, column, depth.clone());
+                    row += ROWS;
+                }
+                while row < rows {
+                    self.tile::<S, 1>(s, row, column, depth.clone());
+                    row += 1;
+                }
+            }
+        }
+    }
+}
+
+impl AddProduct<'_> {
+    /// `R` rows from `row` and two vectors of columns from `column`.
+    #[inline(always)]
+    fn tile<S: Simd, const R: usize>(
+        &mut self,
+        s: S,
+        row: usize,
+        column: usize,
+        depth: std::ops::Range<usize>,
+    ) {
+        let end = self.width.min(column + 2 * S::LANES);
+        let middle = end.min(column + S::LANES);
+        let mut sums = [[s.splat(0.0); 2]; R];
+        for k in depth {
+            let b = &self.b[k * self.width..][..self.width];
+            let b = [s.load_partial(&b[column..middle], 0.0), s.load_partial(&b[middle..end], 0.0)];
+            for i in 0..R {
+                let a = s.splat(self.a[(row + i) * self.strides.0 + k * self.strides.1]);
+                sums[i] = [s.fma(a, b[0], sums[i][0]), s.fma(a, b[1], sums[i][1])];
+            }
+        }
+        for i in 0..R {
+            let c = &mut self.c[(row + i) * self.width..][..self.width];
+            for (at, sum) in [(column..middle, sums[i][0]), (middle..end, sums[i][1])] {
+                let total = s.load_partial(&c[at.clone()], 0.0) + sum;
+                s.store_partial(&mut c[at], total);
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Sequence smoothing of router logits.
+
+use std::ops::Range;
+
+use crate::Result;
+use crate::ops::smoothing::{Backward, Forward, Shape};
+
+use super::simd::{Kernel, Simd};
+use super::{Cpu, values};
+
+/// Tokens of a task of the forward pass and of the input's gradient.
+const TOKENS: usize = 64;
+/// The gradient of shared taps is summed in at most this many blocks of tokens, whatever the number of threads.
+const BLOCKS: usize = 64;
+/// Channels of a task of the gradient of depthwise taps.
+const CHANNELS: usize = 16;
+/// Most taps.
+const TAPS: usize = 9;
+
+/// The filter with the documents it runs in.
+#[derive(Clone, Copy)]
+struct Filter<'a> {
+    shape: Shape,
+    taps: &'a [f32],
+    offsets: &'a [u32],
+    of_token: &'a [u32],
+}
+
+impl Filter<'_> {
+    /// The tokens of the document that `token` lies in.
+    #[inline(always)]
+    fn document(&self, token: usize) -> Range<usize> {
+        let segment = self.of_token[token] as usize;
+        self.offsets[segment] as usize..self.offsets[segment + 1] as usize
+    }
+
+    /// Tap `j` of `channel`.
+    #[inline(always)]
+    fn tap(&self, channel: usize, j: usize) -> f32 {
+        if self.shape.depthwise { self.taps[channel * self.shape.width + j] } else { self.taps[j] }
+    }
+
+    /// The token that tap `j` of `token` reads, if it lies in the document.
+    #[inline(always)]
+    fn source(&self, token: usize, j: usize, document: &Range<usize>) -> Option<usize> {
+        let source = (token + j + self.shape.ahead + 1).checked_sub(self.shape.width)?;
+        document.contains(&source).then_some(source)
+    }
+
+    /// The token whose tap `j` reads `source`, if it lies in the document.
+    #[inline(always)]
+    fn reader(&self, source: usize, j: usize, document: &Range<usize>) -> Option<usize> {
+        let token = (source + self.shape.width).checked_sub(j + self.shape.ahead + 1)?;
+        document.contains(&token).then_some(token)
+    }
+
+    /// 1 over what divides `channel` of `token`: 1 without renormalisation, 0 where the taps in reach sum to 0.
+    #[inline(always)]
+    fn inverse_divisor(&self, token: usize, channel: usize, document: &Range<usize>) -> f32 {
+        if !self.shape.renormalise {
+            return 1.0;
+        }
+        let mut sum = 0.0;
+        for j in 0..self.shape.width {
+            if self.source(token, j, document).is_some() {
+                sum += f64::from(self.tap(channel, j));
+            }
+        }
+        if sum == 0.0 { 0.0 } else { (1.0 / sum) as f32 }
+    }
+
+    /// The filter's output at `token` and `channel`, before the division.
+    #[inline(always)]
+    fn sum(&self, x: &[f32], token: usize, channel: usize, document: &Range<usize>) -> f32 {
+        let mut sum = 0.0;
+        for j in 0..self.shape.width {
+            if let Some(source) = self.source(token, j, document) {
+                sum += self.tap(channel, j) * x[source * self.shape.channels + channel];
+            }
+        }
+        sum
+    }
+}
+
+/// One row of the convolution or of its transpose: a weighted sum of the rows that the taps reach.
+struct WeightedRows<'a> {
+    filter: Filter<'a>,
+    rows: &'a [f32],
+    token: usize,
+    /// Whether the divisor belongs to the row that is read (the transposed convolution) or to the row that is written.
+    transposed: bool,
+    out: &'a mut [f32],
+}
+
+impl Kernel for WeightedRows<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { filter, rows, token, transposed, out } = self;
+        let (channels, width) = (filter.shape.channels, filter.shape.width);
+        let document = filter.document(token);
+        out.fill(0.0);
+        for j in 0..width {
+            let other = if transposed {
+                filter.reader(token, j, &document)
+            } else {
+                filter.source(token, j, &document)
+            };
+            let Some(other) = other else { continue };
+            let row = &rows[other * channels..][..channels];
+            let owner = if transposed { other } else { token };
+            if filter.shape.depthwise {
+                for (channel, (out, x)) in out.iter_mut().zip(row).enumerate() {
+                    let factor = filter.tap(channel, j) * filter.inverse_divisor(owner, channel, &document);
+                    *out += factor * x;
+                }
+            } else {
+                let factor = filter.tap(0, j) * filter.inverse_divisor(owner, 0, &document);
+                super::vector::add_scaled(s, out, factor, row);
+            }
+        }
+    }
+}
+
+fn convolve(cpu: &Cpu, filter: Filter<'_>, rows: &[f32], transposed: bool, out: &mut [f32]) {
+    let channels = filter.shape.channels;
+    cpu.threads.for_each_chunk(out, TOKENS * channels, |block, out, _| {
+        for (i, out) in out.chunks_exact_mut(channels).enumerate() {
+            cpu.isa.dispatch(WeightedRows { filter, rows, token: block * TOKENS + i, transposed, out });
+        }
+    });
+}
+
+pub(super) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
+    args.check()?;
+    let shape = args.shape;
+    values::segments("smoothing_forward", &args.segments, shape.tokens)?;
+    if shape.tokens * shape.channels == 0 {
+        return Ok(());
+    }
+    let (offsets, of_token) = (args.segments.offsets, args.segments.of_token);
+    convolve(cpu, Filter { shape, taps: args.taps, offsets, of_token }, args.x, false, args.y);
+    Ok(())
+}
+
+pub(super) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()> {
+    args.check()?;
+    let shape = args.shape;
+    values::segments("smoothing_backward", &args.segments, shape.tokens)?;
+    if shape.tokens * shape.channels == 0 {
+        return Ok(());
+    }
+    let (offsets, of_token) = (args.segments.offsets, args.segments.of_token);
+    let filter = Filter { shape, taps: args.taps, offsets, of_token };
+    convolve(cpu, filter, args.dy, true, args.dx);
+    let Some(dtaps) = args.dtaps else { return Ok(()) };
+    let (x, dy) = (args.x, args.dy);
+    if shape.depthwise {
+        // A task owns the taps of some channels and sums over all tokens in order.
+        cpu.threads.for_each_chunk(dtaps, CHANNELS * shape.width, |block, dtaps, _| {
+            let channels = block * CHANNELS..shape.channels.min((block + 1) * CHANNELS);
+            for (channel, dtaps) in channels.zip(dtaps.chunks_exact_mut(shape.width)) {
+                let sums = cpu.isa.dispatch(TapSums {
+                    filter,
+                    x,
+                    dy,
+                    tokens: 0..shape.tokens,
+                    channels: channel..channel + 1,
+                });
+                add_sums(dtaps, &sums);
+            }
+        });
+    } else {
+        let mut partial = [[0.0f64; TAPS]; BLOCKS];
+        let rows = shape.tokens.div_ceil(BLOCKS);
+        cpu.threads.for_each_chunk(&mut partial[..shape.tokens.div_ceil(rows)], 1, |block, partial, _| {
+            let tokens = block * rows..shape.tokens.min((block + 1) * rows);
+            partial[0] = cpu.isa.dispatch(TapSums { filter, x, dy, tokens, channels: 0..shape.channels });
+        });
+        let mut sums = [0.0; TAPS];
+        for partial in partial {
+            (0..TAPS).for_each(|j| sums[j] += partial[j]);
+        }
+        add_sums(dtaps, &sums);
+    }
+    Ok(())
+}
+
+fn add_sums(dtaps: &mut [f32], sums: &[f64; TAPS]) {
+    for (dtap, sum) in dtaps.iter_mut().zip(sums) {
+        *dtap = (f64::from(*dtap) + sum) as f32;
+    }
+}
+
+/// Gradient of the taps over some tokens and channels, in f64: `sum dy_t (x_s - y_t) / D_t`, where `D_t` is the divisor and
+/// `y_t`, the path through the divisor, counts only where that is made of the taps.
+struct TapSums<'a> {
+    filter: Filter<'a>,
+    x: &'a [f32],
+    dy: &'a [f32],
+    tokens: Range<usize>,
+    channels: Range<usize>,
+}
+
+impl Kernel for TapSums<'_> {
+    type Output = [f64; TAPS];
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> [f64; TAPS] {
+        let Self { filter, x, dy, tokens, channels } = self;
+        let (row, renormalise) = (filter.shape.channels, filter.shape.renormalise);
+        let mut sums = [0.0; TAPS];
+        for token in tokens {
+            let document = filter.document(token);
+            let gradient = &dy[token * row..][..row];
+            if !renormalise {
+                for j in 0..filter.shape.width {
+                    if let Some(source) = filter.source(token, j, &document) {
+                        let x = &x[source * row..][..row];
+                        sums[j] += super::vector::dot_f64(&gradient[channels.clone()], &x[channels.clone()]);
+                    }
+                }
+                continue;
+            }
+            for channel in channels.clone() {
+                let inverse = filter.inverse_divisor(token, channel, &document);
+                let y = filter.sum(x, token, channel, &document) * inverse;
+                let scaled = f64::from(gradient[channel] * inverse);
+                for j in 0..filter.shape.width {
+                    if let Some(source) = filter.source(token, j, &document) {
+                        sums[j] += scaled * f64::from(x[source * row + channel] - y);
+                    }
+                }
+            }
+        }
+        sums
+    }
+}
