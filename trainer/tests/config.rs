@@ -35,7 +35,8 @@ fn the_presets_are_what_their_names_say() {
     assert_eq!(keys, ["losses.load_balance_scope", "router.eos", "run.name"]);
     let quickstart = Config::load("quickstart", &[]).unwrap();
     let standard = Config::load("standard", &[]).unwrap();
-    let keys: Vec<String> = quickstart.differences(&standard).into_iter().map(|difference| difference.0).collect();
+    let keys: Vec<String> =
+        quickstart.differences(&standard).into_iter().map(|difference| difference.0).collect();
     assert_eq!(keys, ["router.pool", "run.name"]);
     assert_eq!(Config::load("dense", &[]).unwrap().mixture_layers().count(), 0);
 }
@@ -58,7 +59,13 @@ fn unknown_keys_are_named_with_the_nearest_valid_one() {
 
 #[test]
 fn wrong_types_name_the_key() {
-    for set in ["train.steps=many", "optimiser.lr=fast", "router.pool=sometimes", "model.dense_layers=1", "train.batch=-1"] {
+    for set in [
+        "train.steps=many",
+        "optimiser.lr=fast",
+        "router.pool=sometimes",
+        "model.dense_layers=1",
+        "train.batch=-1",
+    ] {
         let message = error("quickstart", &[set]);
         let key = set.split('=').next().unwrap();
         assert!(message.contains(key), "{set}: {message}");

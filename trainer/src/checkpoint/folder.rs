@@ -127,8 +127,14 @@ pub fn list(root: &Path) -> Result<Vec<(u64, PathBuf)>> {
 /// # Errors
 /// [`Error::Checkpoint`] that names the file which is missing, truncated or changed.
 pub fn verify(path: &Path) -> Result<Manifest> {
-    let text = fs::read_to_string(path.join(MANIFEST))
-        .map_err(|_| Error::checkpoint(path, format!("has no readable {MANIFEST}: it was not written by `trainer pretrain`, or not to its end")))?;
+    let text = fs::read_to_string(path.join(MANIFEST)).map_err(|_| {
+        Error::checkpoint(
+            path,
+            format!(
+                "has no readable {MANIFEST}: it was not written by `trainer pretrain`, or not to its end"
+            ),
+        )
+    })?;
     let manifest: Manifest = serde_json::from_str(&text)
         .map_err(|error| Error::checkpoint(path, format!("{MANIFEST} is damaged ({error})")))?;
     for Entry { name, bytes, crc32 } in &manifest.files {
@@ -136,10 +142,7 @@ pub fn verify(path: &Path) -> Result<Manifest> {
         let (found, sum) = checksum(&file)
             .map_err(|_| Error::checkpoint(path, format!("{name} is missing or unreadable")))?;
         if found != *bytes {
-            return Err(Error::checkpoint(
-                path,
-                format!("{name} is damaged: {found} bytes of {bytes}"),
-            ));
+            return Err(Error::checkpoint(path, format!("{name} is damaged: {found} bytes of {bytes}")));
         }
         if sum != *crc32 {
             return Err(Error::checkpoint(path, format!("{name} is damaged: its checksum does not match")));

@@ -11,4 +11,5 @@
 //! | `manifest.json` | length and CRC-32 of each of these |
 
 pub mod folder;
+pub mod hf;
 pub mod state;

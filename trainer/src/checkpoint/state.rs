@@ -69,8 +69,10 @@ pub fn write_tensors(path: &Path, tensors: &[Named]) -> Result<()> {
         }
         other => Error::checkpoint(path, other),
     };
-    let bytes: Vec<Vec<u8>> =
-        tensors.iter().map(|tensor| tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
+    let bytes: Vec<Vec<u8>> = tensors
+        .iter()
+        .map(|tensor| tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        .collect();
     let views = tensors
         .iter()
         .zip(&bytes)
@@ -101,15 +103,22 @@ impl Tensors {
     /// # Errors
     /// [`Error::Checkpoint`] that names the tensor which is missing or of another type or size.
     pub fn values(&self, name: &str, elements: usize) -> Result<Vec<f32>> {
-        let file = SafeTensors::deserialize(&self.bytes).map_err(|error| Error::checkpoint(&self.path, error))?;
+        let file =
+            SafeTensors::deserialize(&self.bytes).map_err(|error| Error::checkpoint(&self.path, error))?;
         let tensor = file.tensor(name).map_err(|_| {
-            Error::checkpoint(&self.path, format!("has no tensor `{name}`: it belongs to another configuration"))
+            Error::checkpoint(
+                &self.path,
+                format!("has no tensor `{name}`: it belongs to another configuration"),
+            )
         })?;
         let found: usize = tensor.shape().iter().product();
         if tensor.dtype() != Dtype::F32 || found != elements {
             return Err(Error::checkpoint(
                 &self.path,
-                format!("`{name}` holds {found} values of type {:?}, expected {elements} of F32", tensor.dtype()),
+                format!(
+                    "`{name}` holds {found} values of type {:?}, expected {elements} of F32",
+                    tensor.dtype()
+                ),
             ));
         }
         let word = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);

@@ -29,9 +29,10 @@ pub fn run(args: &Pretrain) -> Result<()> {
     let (config, run, resume) = if args.resume {
         let run = match (&args.source.config, &args.out) {
             (None, Some(out)) => RunFolder::at(out),
-            (name, out) => {
-                RunFolder::of(&Config::load(name.as_deref().unwrap_or("quickstart"), &overrides)?, out.as_deref())
-            }
+            (name, out) => RunFolder::of(
+                &Config::load(name.as_deref().unwrap_or("quickstart"), &overrides)?,
+                out.as_deref(),
+            ),
         };
         let (checkpoint, found) = folder::latest(&run.checkpoints())?;
         warnings.extend(found);
@@ -42,8 +43,9 @@ pub fn run(args: &Pretrain) -> Result<()> {
         run.refuse_if_used(args.force)?;
         (config, run, None)
     };
-    let options = Options {
+    let mut options = Options {
         run,
+        peak: None,
         resume,
         force: args.force,
         stop_after: args.stop_after,
@@ -52,7 +54,11 @@ pub fn run(args: &Pretrain) -> Result<()> {
         resume_command: resume_command(args),
     };
     match args.device {
-        Device::Auto | Device::Cpu => pretrain(device::cpu(config.run.threads)?, config, options),
+        Device::Auto | Device::Cpu => {
+            let cpu = device::cpu(config.run.threads)?;
+            options.peak = device::peak(&cpu);
+            pretrain(cpu, config, options)
+        }
     }
 }
 
@@ -95,12 +101,17 @@ fn continued(args: &Pretrain, checkpoint: &Path, overrides: &[String]) -> Result
 
 /// What to type to go on after an interruption.
 fn resume_command(args: &Pretrain) -> String {
-    let mut words: Vec<String> = std::env::args().filter(|word| word != "--force" && word != "--resume").collect();
-    if let (Some(_), Some(position)) = (args.stop_after, words.iter().position(|word| word.starts_with("--stop-after"))) {
+    let mut words: Vec<String> =
+        std::env::args().filter(|word| word != "--force" && word != "--resume").collect();
+    if let (Some(_), Some(position)) =
+        (args.stop_after, words.iter().position(|word| word.starts_with("--stop-after")))
+    {
         let value = usize::from(!words[position].contains('='));
         words.drain(position..=position + value);
     }
     words.push("--resume".into());
-    let quote = |word: &String| if word.contains([' ', '"', '[', '$', '*']) { format!("'{word}'") } else { word.clone() };
+    let quote = |word: &String| {
+        if word.contains([' ', '"', '[', '$', '*']) { format!("'{word}'") } else { word.clone() }
+    };
     words.iter().map(quote).collect::<Vec<_>>().join(" ")
 }

@@ -1,7 +1,7 @@
 //! Settings that contradict each other. Every message names the keys and says what would fit.
 
-use super::sections::*;
 use super::Config;
+use super::sections::*;
 use crate::error::{Error, Result};
 
 /// `condition`, or the message as an error.
@@ -14,7 +14,9 @@ fn positive(key: &str, value: usize) -> Result<()> {
 }
 
 fn within(key: &str, value: f64, low: f64, high: f64) -> Result<()> {
-    ensure((low..=high).contains(&value), || format!("`{key}` must lie between {low} and {high}, found {value}"))
+    ensure((low..=high).contains(&value), || {
+        format!("`{key}` must lie between {low} and {high}, found {value}")
+    })
 }
 
 impl Config {
@@ -69,7 +71,9 @@ impl Model {
         })?;
         let head_dim = if self.head_dim > 0 { self.head_dim } else { self.width / self.heads };
         ensure(head_dim.is_multiple_of(2), || {
-            format!("a head has {head_dim} elements; rotary embedding needs an even number (`model.head_dim`)")
+            format!(
+                "a head has {head_dim} elements; rotary embedding needs an even number (`model.head_dim`)"
+            )
         })?;
         ensure(self.kv_heads == 0 || self.heads.is_multiple_of(self.kv_heads), || {
             format!("`model.kv_heads = {}` does not divide `model.heads = {}`", self.kv_heads, self.heads)
@@ -118,7 +122,10 @@ impl Router {
         })?;
         for (position, &expert) in self.always_active.iter().enumerate() {
             ensure((expert as usize) < routed && !self.always_active[..position].contains(&expert), || {
-                format!("`router.always_active` names expert {expert}; routed experts are 0 to {}", routed - 1)
+                format!(
+                    "`router.always_active` names expert {expert}; routed experts are 0 to {}",
+                    routed - 1
+                )
             })?;
         }
         self.check_pool(routed, routed_k)?;
@@ -171,7 +178,9 @@ impl Router {
             return Ok(());
         }
         let taps = self.smoothing_width;
-        ensure((1..=9).contains(&taps), || format!("`router.smoothing_width` must be 1 to 9 taps, found {taps}"))?;
+        ensure((1..=9).contains(&taps), || {
+            format!("`router.smoothing_width` must be 1 to 9 taps, found {taps}")
+        })?;
         ensure(!self.smoothing_centred || taps % 2 == 1, || {
             format!("`router.smoothing_centred` needs an odd number of taps, found {taps}")
         })?;

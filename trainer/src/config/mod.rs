@@ -111,13 +111,15 @@ impl Config {
         let (a, b) = (table(self), table(other));
         let mut found = Vec::new();
         for (section, values) in &a {
-            let (Some(values), Some(others)) = (values.as_table(), b.get(section).and_then(Value::as_table)) else {
+            let (Some(values), Some(others)) = (values.as_table(), b.get(section).and_then(Value::as_table))
+            else {
                 continue;
             };
             for (key, value) in values {
                 let other = others.get(key);
                 if other != Some(value) {
-                    let show = |value: Option<&Value>| value.map_or_else(|| "unset".into(), ToString::to_string);
+                    let show =
+                        |value: Option<&Value>| value.map_or_else(|| "unset".into(), ToString::to_string);
                     found.push((format!("{section}.{key}"), show(Some(value)), show(other)));
                 }
             }
@@ -189,7 +191,9 @@ fn with_base(table: Table) -> Result<Table> {
 /// Applies one `section.key=value`.
 fn assign(table: &mut Table, assignment: &str) -> Result<()> {
     let usage = || {
-        Error::Config(format!("`--set {assignment}` must be of the form section.key=value, as in train.batch=16"))
+        Error::Config(format!(
+            "`--set {assignment}` must be of the form section.key=value, as in train.batch=16"
+        ))
     };
     let (path, value) = assignment.split_once('=').ok_or_else(usage)?;
     let (section, key) = path.trim().split_once('.').ok_or_else(usage)?;
@@ -221,7 +225,9 @@ fn section<T: DeserializeOwned + Default>(table: &mut Table, name: &str) -> Resu
             return Err(Error::Config(format!("`{name}.{key} = {value}`: {problem}")));
         }
     }
-    values.try_into().map_err(|error: toml::de::Error| Error::Config(format!("[{name}]: {}", error.message())))
+    values
+        .try_into()
+        .map_err(|error: toml::de::Error| Error::Config(format!("[{name}]: {}", error.message())))
 }
 
 /// `key` is one of `fields`, or an error with the nearest of them.

@@ -46,7 +46,9 @@ impl Filler {
                 Pool::Uniform => draw_size(self.seed, step, layer, document, self.pool_min, self.pool_max),
                 Pool::None | Pool::Fixed => self.pool_max,
             };
-            let sizes = |&layer: &u32| batch.routing_documents.iter().map(|&document| size(layer, document)).collect();
+            let sizes = |&layer: &u32| {
+                batch.routing_documents.iter().map(|&document| size(layer, document)).collect()
+            };
             layers.iter().map(sizes).collect()
         });
         if self.domains {

@@ -11,7 +11,11 @@ use crate::error::Result;
 ///
 /// # Errors
 /// When the device fails.
-pub fn download<B: Backend>(backend: &B, buffer: &B::Buffer<B::Real>, range: Range<usize>) -> Result<Vec<f32>> {
+pub fn download<B: Backend>(
+    backend: &B,
+    buffer: &B::Buffer<B::Real>,
+    range: Range<usize>,
+) -> Result<Vec<f32>> {
     let mut values = vec![B::Real::from_f64(0.0); range.len()];
     backend.download(backend.view(buffer, range)?, &mut values)?;
     Ok(values.into_iter().map(|value| value.to_f64() as f32).collect())

@@ -60,7 +60,8 @@ impl<B: Backend> Session<B> {
     /// # Errors
     /// When the device has no memory left, or the data no text.
     pub fn new(backend: Arc<B>, config: Config, text: &Text) -> Result<Self> {
-        let mut model = Model::new(Arc::clone(&backend), config.model_config(), config.capacity(text.domains.len()))?;
+        let mut model =
+            Model::new(Arc::clone(&backend), config.model_config(), config.capacity(text.domains.len()))?;
         model.initialise(config.run.seed)?;
         Ok(Self {
             flops: Flops::of(model.config()),
@@ -83,7 +84,8 @@ impl<B: Backend> Session<B> {
     /// [`Error::NonFinite`] names the first tensor that is NaN or infinite; the weights are those before the step.
     pub fn step(&mut self) -> Result<Outcome> {
         let step = self.step + 1;
-        let lr = self.config.optimiser.lr * schedule::factor(&self.config.schedule, step, self.config.train.steps);
+        let lr =
+            self.config.optimiser.lr * schedule::factor(&self.config.schedule, step, self.config.train.steps);
         let mut outcome = Outcome { lr, ..Outcome::default() };
         let micro_batches = self.batches.len() as u64;
         for (index, batch) in self.batches.iter_mut().enumerate() {
@@ -115,8 +117,11 @@ impl<B: Backend> Session<B> {
         let (params, grads) = self.model.parameters_and_gradients();
         self.optimiser.step(&*backend, params, grads, step, lr, outcome.grad_norm)?;
         if self.config.router.loss_free_rate > 0.0 {
-            let counts: Vec<Vec<f64>> =
-                outcome.counts.iter().map(|layer| layer.iter().map(|&count| count as f64).collect()).collect();
+            let counts: Vec<Vec<f64>> = outcome
+                .counts
+                .iter()
+                .map(|layer| layer.iter().map(|&count| count as f64).collect())
+                .collect();
             self.model.update_selection_bias(&counts, self.config.router.loss_free_rate)?;
         }
         self.step = step;

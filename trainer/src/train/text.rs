@@ -62,7 +62,12 @@ impl Text {
                 corpus.missing.len()
             ));
         }
-        Ok(Self { train: store(&corpus.train)?, valid: store(&corpus.valid)?, domains: corpus.domains, notes })
+        Ok(Self {
+            train: store(&corpus.train)?,
+            valid: store(&corpus.valid)?,
+            domains: corpus.domains,
+            notes,
+        })
     }
 
     /// Documents of exactly one row, so that every step costs the same.

@@ -46,7 +46,9 @@ impl Throughput {
     pub fn step(&mut self, tokens: f64, flop: f64) -> f64 {
         let seconds = self.last.elapsed().as_secs_f64().max(1e-9);
         self.last = Instant::now();
-        for (average, value) in [(&mut self.seconds, seconds), (&mut self.tokens, tokens), (&mut self.flop, flop)] {
+        for (average, value) in
+            [(&mut self.seconds, seconds), (&mut self.tokens, tokens), (&mut self.flop, flop)]
+        {
             *average = MEMORY * *average + value;
         }
         self.all_seconds += seconds;

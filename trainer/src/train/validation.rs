@@ -40,8 +40,7 @@ impl Validation {
     /// # Errors
     /// When the device fails.
     pub fn run<B: Backend>(&mut self, session: &mut Session<B>) -> Result<(ValidRecord, RoutingCounts)> {
-        let mut record =
-            ValidRecord { step: session.step, tokens: session.tokens, ..ValidRecord::default() };
+        let mut record = ValidRecord { step: session.step, tokens: session.tokens, ..ValidRecord::default() };
         let mut routing = RoutingCounts {
             domains: self.domains.clone(),
             layers: session
