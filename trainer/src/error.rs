@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint;
+
 /// `Result` with the trainer's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -24,6 +26,9 @@ pub enum Error {
         /// What is wrong with it and what to do.
         message: String,
     },
+    /// A model's files are foreign, damaged, or cannot be written.
+    #[error("checkpoint: {0}")]
+    Model(checkpoint::Error),
     /// `metrics.jsonl` is damaged or cannot be written.
     #[error(transparent)]
     Metrics(#[from] crate::metrics::MetricsError),
@@ -88,6 +93,15 @@ impl Error {
             Self::Interrupted { .. } => 130,
             Self::Config(_) | Self::Usage(_) => 2,
             _ => 1,
+        }
+    }
+}
+
+impl From<checkpoint::Error> for Error {
+    fn from(error: checkpoint::Error) -> Self {
+        match error {
+            checkpoint::Error::Io { path, source } => Self::Io { action: "read or write", path, source },
+            other => Self::Model(other),
         }
     }
 }

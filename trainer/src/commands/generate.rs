@@ -41,21 +41,17 @@ pub fn run(args: &Generate) -> Result<()> {
 
 fn sample<B: Backend>(backend: Arc<B>, args: &Generate) -> Result<()> {
     let checkpoint = find(&args.checkpoint)?;
-    let mut model: Model<B> = hf::load(backend, &checkpoint, |config| Capacity {
-        tokens: config.max_positions,
-        longest: config.max_positions,
-        domains: 0,
-        redundancy: false,
-        backward: false,
-    })?;
-    if model.config().vocabulary < ByteTokenizer::VOCABULARY
-        || model.config().eos_id != Some(ByteTokenizer::EOS)
-    {
+    let (config, _) = hf::read_config(&checkpoint)?;
+    if config.vocabulary < ByteTokenizer::VOCABULARY || config.eos_id != Some(ByteTokenizer::EOS) {
         return Err(Error::checkpoint(
             &checkpoint,
             "was not trained on bytes as tokens, and no other tokeniser is built in",
         ));
     }
+    let context = config.max_positions;
+    let capacity =
+        Capacity { tokens: context, longest: context, domains: 0, redundancy: false, backward: false };
+    let mut model = hf::load(&checkpoint, backend, capacity)?;
     let mut ids: Vec<u32> = ByteTokenizer.encode(&args.prompt).collect();
     // The end of a document is what a document begins after.
     if ids.is_empty() {
@@ -72,7 +68,7 @@ fn sample<B: Backend>(backend: Arc<B>, args: &Generate) -> Result<()> {
     };
     show(args.prompt.as_bytes())?;
     for _ in 0..args.tokens {
-        let window = ids.len().saturating_sub(model.config().max_positions);
+        let window = ids.len().saturating_sub(context);
         let logits = next_logits(&mut model, &ids[window..])?;
         // Ids beyond EOS pad tables and stand for nothing.
         let next = draw(&logits[..=ByteTokenizer::EOS as usize], args.temperature, args.top_p, &mut random);

@@ -7,7 +7,6 @@ pub mod flops;
 pub mod folder;
 pub mod inputs;
 pub mod interrupt;
-pub mod memory;
 pub mod optimiser;
 pub mod pretrain;
 pub mod schedule;

@@ -68,18 +68,19 @@ pub fn pretrain<B: Backend>(backend: B, config: Config, options: Options) -> Res
     let validation = Validation::new(&config, &text)?;
     progress.note(&format!("{} on {}", config.run.name, backend.describe()));
     text.notes.iter().for_each(|note| progress.note(note));
-    let mut session = Session::new(Arc::new(backend), config, &text)?;
-    let (metrics, before) = match &options.resume {
+    let backend = Arc::new(backend);
+    let (session, metrics, before) = match &options.resume {
         None => {
+            let session = Session::new(backend, config, &text)?;
             options.run.begin(options.force)?;
             write_info(&options.run, &session.config)?;
-            (MetricsWriter::create(&options.run.metrics())?, 0.0)
+            (session, MetricsWriter::create(&options.run.metrics())?, 0.0)
         }
         Some(checkpoint) => {
-            session.restore(checkpoint)?;
+            let session = Session::restore(backend, config, &text, checkpoint)?;
             progress.note(&format!("resuming after step {}", session.step));
             let metrics = MetricsWriter::resume(&options.run.metrics(), session.step)?;
-            (metrics, last_step(&options.run)?.map_or(0.0, |record| record.elapsed_s))
+            (session, metrics, last_step(&options.run)?.map_or(0.0, |record| record.elapsed_s))
         }
     };
     Loop {

@@ -12,7 +12,7 @@ use super::schedule;
 use super::text::Text;
 use crate::checkpoint::folder::Writer;
 use crate::checkpoint::hf;
-use crate::checkpoint::state::{CONFIG, Named, OPTIMISER, STATE, State, Tensors, write_tensors};
+use crate::checkpoint::state::{CONFIG, OPTIMISER, STATE, State};
 use crate::config::Config;
 use crate::data::{Batch, BatchStream};
 use crate::error::{Error, Result};
@@ -60,12 +60,32 @@ impl<B: Backend> Session<B> {
     /// # Errors
     /// When the device has no memory left, or the data no text.
     pub fn new(backend: Arc<B>, config: Config, text: &Text) -> Result<Self> {
-        let mut model =
-            Model::new(Arc::clone(&backend), config.model_config(), config.capacity(text.domains.len()))?;
+        let mut model = Model::new(backend, config.model_config(), config.capacity(text.domains.len()))?;
         model.initialise(config.run.seed)?;
+        Self::with(model, config, text)
+    }
+
+    /// The state of a checkpoint whose bytes were verified.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] for one of another model, [`Error::Data`] for one of other data.
+    pub fn restore(backend: Arc<B>, config: Config, text: &Text, path: &Path) -> Result<Self> {
+        let state = State::read(path)?;
+        let model = hf::load(path, backend, config.capacity(text.domains.len()))?;
+        if *model.config() != config.model_config() {
+            return Err(Error::checkpoint(path, "holds another model than the configuration describes"));
+        }
+        let mut session = Self::with(model, config, text)?;
+        session.stream.resume(state.data)?;
+        session.optimiser.read(&**session.model.backend(), session.model.layout(), &path.join(OPTIMISER))?;
+        (session.step, session.tokens) = (state.step, state.tokens);
+        Ok(session)
+    }
+
+    fn with(model: Model<B>, config: Config, text: &Text) -> Result<Self> {
         Ok(Self {
             flops: Flops::of(model.config()),
-            optimiser: Optimiser::new(&*backend, &config, model.layout())?,
+            optimiser: Optimiser::new(&**model.backend(), &config, model.layout())?,
             objective: config.objective(),
             stream: BatchStream::new(Arc::clone(&text.train), config.packing())?,
             batches: vec![Batch::default(); config.micro_batches()],
@@ -163,65 +183,14 @@ impl<B: Backend> Session<B> {
     /// [`Error::Io`] names the file; earlier checkpoints are untouched.
     pub fn save(&self, root: &Path) -> Result<std::path::PathBuf> {
         let writer = Writer::begin(root, self.step)?;
-        hf::save(&self.model, writer.path())?;
-        write_tensors(&writer.path().join(OPTIMISER), &self.training_tensors()?)?;
+        hf::save(writer.path(), &self.model)?;
+        let (backend, layout) = (&**self.model.backend(), self.model.layout());
+        self.optimiser.write(backend, layout, &writer.path().join(OPTIMISER))?;
         let next = self.step * self.batches.len() as u64;
         let state = State { step: self.step, tokens: self.tokens, data: self.stream.position(next) };
         writer.text(STATE, &state.to_json()?)?;
         writer.text(CONFIG, &self.config.to_toml()?)?;
         writer.finish()
-    }
-
-    /// Goes back to the state of a checkpoint whose bytes were verified.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`] for one of another model, [`Error::Data`] for one of other data.
-    pub fn restore(&mut self, path: &Path) -> Result<()> {
-        let state = State::read(path)?;
-        self.stream.resume(state.data)?;
-        hf::load_into(&mut self.model, path)?;
-        let backend = Arc::clone(self.model.backend());
-        let file = Tensors::read(&path.join(OPTIMISER))?;
-        for tensor in &self.model.layout().tensors {
-            let Optimiser { first, second, .. } = &mut self.optimiser;
-            for (moment, name) in [(first, "first"), (second, "second")] {
-                let values = file.values(&format!("{name}.{}", tensor.name), tensor.range.len())?;
-                super::memory::upload(&*backend, &values, moment, tensor.range.clone())?;
-            }
-        }
-        for ordinal in 0..self.model.config().moe_layers().count() {
-            if let Some(bias) = self.model.selection_bias(ordinal)? {
-                let values = file.values(&format!("selection_bias.{ordinal}"), bias.len())?;
-                let values: Vec<f64> = values.into_iter().map(f64::from).collect();
-                self.model.set_selection_bias(ordinal, &values)?;
-            }
-        }
-        (self.step, self.tokens) = (state.step, state.tokens);
-        Ok(())
-    }
-
-    fn training_tensors(&self) -> Result<Vec<Named>> {
-        let backend = &**self.model.backend();
-        let mut tensors = Vec::new();
-        for tensor in &self.model.layout().tensors {
-            for (moment, name) in [(&self.optimiser.first, "first"), (&self.optimiser.second, "second")] {
-                tensors.push(Named {
-                    name: format!("{name}.{}", tensor.name),
-                    shape: tensor.shape.clone(),
-                    values: super::memory::download(backend, moment, tensor.range.clone())?,
-                });
-            }
-        }
-        for ordinal in 0..self.model.config().moe_layers().count() {
-            if let Some(bias) = self.model.selection_bias(ordinal)? {
-                tensors.push(Named {
-                    name: format!("selection_bias.{ordinal}"),
-                    shape: vec![bias.len()],
-                    values: bias.into_iter().map(|value| value as f32).collect(),
-                });
-            }
-        }
-        Ok(tensors)
     }
 }
 
