@@ -71,6 +71,9 @@ fn advice(source: &io::Error) -> &'static str {
             ". The disk is full: free some space or choose another folder with --out, then continue with --resume"
         }
         io::ErrorKind::PermissionDenied => ". Choose a folder that you may write to with --out",
+        io::ErrorKind::FileTooLarge => {
+            ". The file system, or a limit such as `ulimit -f`, allows no file of this size"
+        }
         _ => "",
     }
 }
