@@ -189,10 +189,9 @@ fn refuse_unsupported(keys: &Keys<'_>) -> Result<()> {
         }
     }
     let uses_window = keys.0.get("use_sliding_window").is_none_or(|value| value != &Value::Bool(false));
-    if let Some(window) = keys.size("sliding_window")?.filter(|_| uses_window) {
-        if window < keys.size("max_position_embeddings")?.unwrap_or(usize::MAX) {
-            keys.refuse("sliding_window", "attention windows are not supported")?;
-        }
+    let longest = keys.size("max_position_embeddings")?.unwrap_or(usize::MAX);
+    if uses_window && keys.size("sliding_window")?.is_some_and(|window| window < longest) {
+        keys.refuse("sliding_window", "attention windows are not supported")?;
     }
     Ok(())
 }
