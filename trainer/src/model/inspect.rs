@@ -4,7 +4,6 @@ use emo::Result;
 use emo::backend::{Backend, Element};
 
 use super::activations::{FeedForwardCache, download, read};
-use super::layers::moe;
 use super::{FeedForward, Model, NormPlacement};
 
 /// Routing of one layer with experts, of the last forward pass.
@@ -116,15 +115,5 @@ impl<B: Backend> Model<B> {
             }
         }
         Ok(None)
-    }
-
-    /// Router logits after smoothing `[tokens, E]` of the `ordinal`-th layer with experts.
-    pub fn smoothed_logits(&self, ordinal: usize) -> Result<Option<Vec<f64>>> {
-        let cache: Option<(&moe::Cache<B>, _)> = self.moe_caches().nth(ordinal);
-        cache
-            .map(|(cache, moe)| {
-                download::<B>(&self.backend, &cache.logits, 0..self.batch.tokens * moe.experts)
-            })
-            .transpose()
     }
 }

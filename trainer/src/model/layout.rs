@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use emo::{Error, Result};
 
-use super::config::{FeedForward, ModelConfig, NormPlacement, QkNorm};
+use super::config::{FeedForward, ModelConfig, QkNorm};
 
 /// How a tensor starts.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -221,11 +221,4 @@ fn feed_forward(
             }
         }
     })
-}
-
-impl NormPlacement {
-    /// Whether the norm comes before the branch.
-    pub fn is_pre(self) -> bool {
-        self == Self::Pre
-    }
 }
