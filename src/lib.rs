@@ -66,6 +66,7 @@
 pub mod backend;
 pub mod cpu;
 pub mod error;
+mod host;
 pub mod ops;
 pub mod oracle;
 pub mod reference;

@@ -12,10 +12,10 @@ pub(super) use forward::forward;
 use std::ops::Range;
 
 use crate::ops::attention::Shape;
-use crate::{Error, Result};
+use crate::{Error, Result, host};
 
 use super::gemm::serial::{Strided, scratch_len};
-use super::{Cpu, values};
+use super::Cpu;
 use crate::ops::segments::Segments;
 
 /// Queries of a tile.
@@ -45,7 +45,7 @@ fn product_scratch(shape: Shape) -> usize {
 
 /// Values that the argument struct cannot check.
 fn check_values(op: &'static str, shape: Shape, segments: &Segments<'_, Cpu>) -> Result<()> {
-    values::segments(op, segments, shape.tokens)?;
+    host::segments(op, segments, shape.tokens)?;
     let longest = segments.offsets.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0) as usize;
     if longest > shape.longest {
         let expected = format!("at least the longest segment, {longest}");

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use crate::backend::{Backend, Element};
-use crate::ops;
 use crate::{Error, Result};
+use crate::{host, ops};
 
 use super::buffer::Buffer;
 use super::isa::Isa;
@@ -80,21 +80,21 @@ impl Backend for Cpu {
         Buffer::zeroed(len)
     }
     fn view<'a, T: Element>(&self, buffer: &'a Buffer<T>, range: Range<usize>) -> Result<&'a [T]> {
-        memory::view(buffer.as_slice(), range)
+        host::view(buffer.as_slice(), range)
     }
     fn view_mut<'a, T: Element>(
         &self,
         buffer: &'a mut Buffer<T>,
         range: Range<usize>,
     ) -> Result<&'a mut [T]> {
-        memory::view_mut(buffer.as_mut_slice(), range)
+        host::view_mut(buffer.as_mut_slice(), range)
     }
     fn disjoint_mut<'a, T: Element, const N: usize>(
         &self,
         buffer: &'a mut Buffer<T>,
         ranges: [Range<usize>; N],
     ) -> Result<[&'a mut [T]; N]> {
-        memory::disjoint_mut(buffer.as_mut_slice(), ranges)
+        host::disjoint_mut(buffer.as_mut_slice(), ranges)
     }
     fn upload<T: Element>(&self, source: &[T], target: &mut [T]) -> Result<()> {
         memory::copy(self, "upload", source, target)

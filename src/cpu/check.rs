@@ -19,22 +19,3 @@ pub(crate) fn extent(op: &'static str, arg: &'static str, extents: &[usize]) -> 
         .try_fold(1usize, |product, &x| product.checked_mul(x))
         .ok_or_else(|| Error::argument(op, arg, "a size that fits the address space", format!("{extents:?}")))
 }
-
-/// Every index below `bound`.
-pub(crate) fn indices(op: &'static str, arg: &'static str, index: &[u32], bound: usize) -> Result<()> {
-    match index.iter().position(|&i| i as usize >= bound) {
-        None => Ok(()),
-        Some(position) => Err(Error::Index { op, arg, position, bound, found: index[position] as usize }),
-    }
-}
-
-/// Ascending offsets from 0 to `rows`, one more than there are groups.
-pub(crate) fn offsets(op: &'static str, offsets: &[u32], rows: usize) -> Result<()> {
-    let ascending = offsets.windows(2).all(|w| w[0] <= w[1]);
-    match (offsets.first(), offsets.last()) {
-        (Some(0), Some(&last)) if ascending && last as usize == rows => Ok(()),
-        _ => {
-            Err(Error::argument(op, "offsets", format!("ascending from 0 to {rows}"), format!("{offsets:?}")))
-        }
-    }
-}

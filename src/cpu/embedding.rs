@@ -1,11 +1,11 @@
 //! Token embedding.
 
-use crate::Result;
+use crate::{Result, host};
 use crate::ops::embedding::{Backward, Forward};
 
 use super::simd::{Kernel, Simd};
 use super::threads::DisjointMut;
-use super::{Cpu, values, vector};
+use super::{Cpu, vector};
 
 /// Rows of a forward task.
 const ROWS: usize = 32;
@@ -14,7 +14,7 @@ const COLUMNS: usize = 16;
 
 pub(super) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
     args.check()?;
-    values::below("embedding_forward", "ids", args.ids, args.shape.vocabulary)?;
+    host::below("embedding_forward", "ids", args.ids, args.shape.vocabulary)?;
     let width = args.shape.width;
     if width == 0 {
         return Ok(());
@@ -30,7 +30,7 @@ pub(super) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
 /// A task owns columns of the whole table, so that every element gets its tokens in ascending order.
 pub(super) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()> {
     args.check()?;
-    values::below("embedding_backward", "ids", args.ids, args.shape.vocabulary)?;
+    host::below("embedding_backward", "ids", args.ids, args.shape.vocabulary)?;
     let width = args.shape.width;
     if width == 0 {
         return Ok(());

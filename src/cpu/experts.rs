@@ -21,7 +21,7 @@ use super::grouped_gemm::Gather;
 use super::isa::Isa;
 use super::simd::{Kernel, Simd};
 use super::threads::DisjointMut;
-use crate::Result;
+use crate::{Result, host};
 use crate::ops::activation::Activation;
 
 /// The shape of every expert of a layer.
@@ -99,7 +99,7 @@ impl Rows<'_> {
     fn check(self, op: &'static str, experts: usize) -> Result<usize> {
         check::len(op, "offsets", experts + 1, self.offsets.len())?;
         let rows = self.offsets[experts] as usize;
-        check::offsets(op, self.offsets, rows)?;
+        host::offsets(op, "offsets", self.offsets, rows)?;
         Ok(rows)
     }
 }
@@ -195,7 +195,7 @@ pub fn backward(
     check::len(OP, "dx", check::extent(OP, "dx", &[count, width])?, dx.len())?;
     if let Some(slots) = &slots {
         check::len(OP, "order", count, slots.order.len())?;
-        check::indices(OP, "order", slots.order, slots.weights.len())?;
+        host::below(OP, "order", slots.order, slots.weights.len())?;
         check::len(OP, "dweights", slots.weights.len(), slots.dweights.len())?;
     }
     check::workspace(OP, shape.backward_workspace_len(count, machine.threads.len()), workspace.len())?;

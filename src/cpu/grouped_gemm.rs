@@ -9,7 +9,7 @@ use super::gemm::Machine;
 use super::gemm::by_groups::{self, ByGroups, by_groups};
 use super::gemm::by_rows::{self, ByRows, Output, Weights, by_rows};
 use super::gemm::rows::{Keep, Matrix};
-use crate::Result;
+use crate::{Result, host};
 
 /// Rows of a matrix `[rows of data, width]`, in order or through an index.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +39,7 @@ impl<'a> Gather<'a> {
             Some(index) => {
                 check::len(op, "index", rows, index.len())?;
                 let data_rows = self.data.len().checked_div(width).unwrap_or(usize::MAX);
-                check::indices(op, "index", index, data_rows)?;
+                host::below(op, "index", index, data_rows)?;
             }
         }
         Ok(Matrix { data: self.data, width, index: self.index })
@@ -60,7 +60,7 @@ pub struct Shape<'a> {
 impl Shape<'_> {
     fn check(self, op: &'static str) -> Result<(usize, usize, usize)> {
         let rows = self.offsets.last().map_or(0, |&last| last as usize);
-        check::offsets(op, self.offsets, rows)?;
+        host::offsets(op, "offsets", self.offsets, rows)?;
         let groups = self.offsets.len() - 1;
         Ok((groups, rows, check::extent(op, "weights", &[groups, self.n, self.k])?))
     }

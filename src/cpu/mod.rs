@@ -30,7 +30,6 @@ mod router_logits;
 pub mod simd;
 mod smoothing;
 pub mod threads;
-mod values;
 mod vector;
 
 pub use backend::Cpu;

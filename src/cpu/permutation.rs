@@ -1,11 +1,11 @@
 //! Permutation: plan, dispatch, combine.
 
-use crate::Result;
+use crate::{Result, host};
 use crate::ops::permutation::{Combine, CombineBackward, Dispatch, DispatchBackward, Plan};
 
 use super::simd::{Kernel, Simd};
 use super::threads::DisjointMut;
-use super::{Cpu, values, vector};
+use super::{Cpu, vector};
 
 /// Tokens or rows of a task.
 const ROWS: usize = 32;
@@ -18,7 +18,7 @@ const SORT_BLOCK: usize = 1 << 13;
 pub(super) fn plan(cpu: &Cpu, args: Plan<'_, Cpu>) -> Result<()> {
     args.check()?;
     let (experts, top_k, slots) = (args.shape.experts, args.shape.top_k, args.indices.len());
-    values::below("plan", "indices", args.indices, experts)?;
+    host::below("plan", "indices", args.indices, experts)?;
     args.offsets.fill(0);
     if slots == 0 {
         return Ok(());
@@ -108,7 +108,7 @@ unsafe fn place(
 
 pub(super) fn dispatch(cpu: &Cpu, args: Dispatch<'_, Cpu>) -> Result<()> {
     args.check()?;
-    values::below("dispatch_forward", "token", args.token, args.shape.tokens)?;
+    host::below("dispatch_forward", "token", args.token, args.shape.tokens)?;
     let width = args.width;
     if width == 0 {
         return Ok(());
@@ -123,7 +123,7 @@ pub(super) fn dispatch(cpu: &Cpu, args: Dispatch<'_, Cpu>) -> Result<()> {
 
 pub(super) fn dispatch_backward(cpu: &Cpu, args: DispatchBackward<'_, Cpu>) -> Result<()> {
     args.check()?;
-    values::below("dispatch_backward", "inverse", args.inverse, args.inverse.len())?;
+    host::below("dispatch_backward", "inverse", args.inverse, args.inverse.len())?;
     let gather = Gather { inverse: args.inverse, top_k: args.shape.top_k, weights: None, rows: args.drows };
     gather_sum(cpu, gather, args.width, false, args.dx);
     Ok(())
@@ -131,7 +131,7 @@ pub(super) fn dispatch_backward(cpu: &Cpu, args: DispatchBackward<'_, Cpu>) -> R
 
 pub(super) fn combine(cpu: &Cpu, args: Combine<'_, Cpu>) -> Result<()> {
     args.check()?;
-    values::below("combine_forward", "inverse", args.inverse, args.inverse.len())?;
+    host::below("combine_forward", "inverse", args.inverse, args.inverse.len())?;
     let weights = Some(args.weights);
     let gather = Gather { inverse: args.inverse, top_k: args.shape.top_k, weights, rows: args.rows };
     gather_sum(cpu, gather, args.width, args.accumulate, args.y);
@@ -192,7 +192,7 @@ impl Kernel for TokenSum<'_> {
 pub(super) fn combine_backward(cpu: &Cpu, args: CombineBackward<'_, Cpu>) -> Result<()> {
     args.check()?;
     let mark: &mut [u32] = bytemuck::cast_slice_mut(args.dweights);
-    values::permutation("combine_backward", "inverse", args.inverse, mark)?;
+    host::permutation("combine_backward", "inverse", args.inverse, mark)?;
     let (top_k, width) = (args.shape.top_k, args.width);
     let drows = DisjointMut::new(args.drows);
     cpu.threads.for_each_chunk(args.dweights, (ROWS * top_k).max(1), |block, dweights, _| {

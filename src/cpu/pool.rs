@@ -1,11 +1,11 @@
 //! The document pool.
 
-use crate::Result;
+use crate::{Result, host};
 use crate::ops::pool::Keep;
 
 use super::simd::{Kernel, Simd};
 use super::threads::DisjointMut;
-use super::{Cpu, values, vector};
+use super::{Cpu, vector};
 
 /// Tokens whose probabilities are summed before they are added to a document's score. It bounds the rounding error of
 /// long documents, and the shifts and divisors of one block fit the stack.
@@ -13,7 +13,7 @@ const TOKENS: usize = 64;
 
 pub(super) fn keep(cpu: &Cpu, args: Keep<'_, Cpu>) -> Result<()> {
     args.check()?;
-    values::segments("pool_keep", &args.segments, args.tokens)?;
+    host::segments("pool_keep", &args.segments, args.tokens)?;
     let (routed, experts) = (args.routed, args.experts);
     if routed == 0 {
         return Ok(());

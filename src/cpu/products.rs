@@ -1,12 +1,12 @@
 //! The ops that are matrix products, as the backend's argument structs state them. The kernels check lengths again, since
 //! their inner loops trust them; what is checked here is what the structs promise beyond.
 
-use crate::Result;
+use crate::{Result, host};
 use crate::ops::{experts as expert_ops, grouped_gemm as grouped_ops, linear as linear_ops};
 
 use super::gemm::Machine;
 use super::grouped_gemm::Gather;
-use super::{Cpu, experts, grouped_gemm, linear, values};
+use super::{Cpu, experts, grouped_gemm, linear};
 
 impl Cpu {
     fn machine(&self) -> Machine<'_> {
@@ -69,14 +69,14 @@ fn grouped_shape<'a>(
     shape: grouped_ops::Shape,
     offsets: &'a [u32],
 ) -> Result<grouped_gemm::Shape<'a>> {
-    values::offsets(op, "offsets", offsets, shape.rows)?;
+    host::offsets(op, "offsets", offsets, shape.rows)?;
     Ok(grouped_gemm::Shape { offsets, n: shape.outputs, k: shape.inputs })
 }
 
 /// The rows of a gathered operand that the index names exist.
 fn check_gather(op: &'static str, arg: &'static str, gather: Gather<'_>, width: usize) -> Result<()> {
     match (gather.index, gather.data.len().checked_div(width)) {
-        (Some(index), Some(rows)) => values::below(op, arg, index, rows),
+        (Some(index), Some(rows)) => host::below(op, arg, index, rows),
         _ => Ok(()),
     }
 }
@@ -128,8 +128,8 @@ pub(super) fn experts_workspace(cpu: &Cpu, shape: expert_ops::Shape) -> usize {
 pub(super) fn experts_forward(cpu: &Cpu, args: expert_ops::Forward<'_, Cpu>) -> Result<()> {
     const OP: &str = "experts_forward";
     args.check(experts_workspace(cpu, args.shape))?;
-    values::offsets(OP, "offsets", args.offsets, args.shape.rows())?;
-    values::below(OP, "token", args.token, args.shape.tokens)?;
+    host::offsets(OP, "offsets", args.offsets, args.shape.rows())?;
+    host::below(OP, "token", args.token, args.shape.tokens)?;
     let rows = experts::Rows { offsets: args.offsets, token: Some(args.token) };
     let shape = expert_shape(args.shape);
     experts::forward(
@@ -148,10 +148,10 @@ pub(super) fn experts_forward(cpu: &Cpu, args: expert_ops::Forward<'_, Cpu>) -> 
 pub(super) fn experts_backward(cpu: &Cpu, args: expert_ops::Backward<'_, Cpu>) -> Result<()> {
     const OP: &str = "experts_backward";
     args.check(experts_workspace(cpu, args.shape))?;
-    values::offsets(OP, "offsets", args.offsets, args.shape.rows())?;
-    values::below(OP, "token", args.token, args.shape.tokens)?;
+    host::offsets(OP, "offsets", args.offsets, args.shape.rows())?;
+    host::below(OP, "token", args.token, args.shape.tokens)?;
     // Each row writes its slot's gradient, so that slots must differ; these gradients hold the marks of the check first.
-    values::permutation(OP, "order", args.order, bytemuck::cast_slice_mut(args.dweights))?;
+    host::permutation(OP, "order", args.order, bytemuck::cast_slice_mut(args.dweights))?;
     experts::backward(
         cpu.machine(),
         expert_shape(args.shape),

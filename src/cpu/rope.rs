@@ -1,12 +1,12 @@
 //! Rotary position embedding.
 
-use crate::Result;
+use crate::{Result, host};
 use crate::ops::rope::{Apply, Shape};
 
 use super::memory::row_mut;
 use super::simd::{Kernel, Simd};
 use super::threads::DisjointMut;
-use super::{Cpu, values};
+use super::Cpu;
 
 /// Rows of a task.
 const ROWS: usize = 32;
@@ -14,7 +14,7 @@ const ROWS: usize = 32;
 pub(super) fn apply(cpu: &Cpu, args: Apply<'_, Cpu>) -> Result<()> {
     args.check()?;
     let Shape { rows, heads, head_dim, stride, positions } = args.shape;
-    values::below("rope", "position", args.position, positions)?;
+    host::below("rope", "position", args.position, positions)?;
     if rows * heads * head_dim == 0 {
         return Ok(());
     }

@@ -7,11 +7,11 @@ mod select;
 pub(super) use backward::backward;
 pub(super) use forward::forward;
 
-use crate::Result;
+use crate::{Result, host};
 use crate::ops::router::{KeepMask, RouterConfig};
 
 use super::simd::Simd;
-use super::{Cpu, values};
+use super::Cpu;
 
 /// Tokens of a task.
 const TOKENS: usize = 64;
@@ -29,7 +29,7 @@ impl<'a> Inputs<'a> {
     /// Checks the values inside the mask's segments.
     fn check(&self, op: &'static str, tokens: usize) -> Result<()> {
         match &self.keep {
-            KeepMask::PerSegment(_, segments) => values::segments(op, segments, tokens),
+            KeepMask::PerSegment(_, segments) => host::segments(op, segments, tokens),
             KeepMask::All | KeepMask::PerToken(_) => Ok(()),
         }
     }

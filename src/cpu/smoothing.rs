@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use crate::Result;
+use crate::{Result, host};
 use crate::ops::smoothing::{Backward, Forward, Shape};
 
 use super::simd::{Kernel, Simd};
-use super::{Cpu, values};
+use super::Cpu;
 
 /// Tokens of a task of the forward pass and of the input's gradient.
 const TOKENS: usize = 64;
@@ -134,7 +134,7 @@ fn convolve(cpu: &Cpu, filter: Filter<'_>, rows: &[f32], transposed: bool, out: 
 pub(super) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
     args.check()?;
     let shape = args.shape;
-    values::segments("smoothing_forward", &args.segments, shape.tokens)?;
+    host::segments("smoothing_forward", &args.segments, shape.tokens)?;
     if shape.tokens * shape.channels == 0 {
         return Ok(());
     }
@@ -146,7 +146,7 @@ pub(super) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
 pub(super) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()> {
     args.check()?;
     let shape = args.shape;
-    values::segments("smoothing_backward", &args.segments, shape.tokens)?;
+    host::segments("smoothing_backward", &args.segments, shape.tokens)?;
     if shape.tokens * shape.channels == 0 {
         return Ok(());
     }

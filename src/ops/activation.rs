@@ -33,7 +33,7 @@ pub struct Shape {
 impl Shape {
     /// Width of a pre-activation row.
     pub fn pre(&self) -> usize {
-        if self.gated { 2 * self.width } else { self.width }
+        if self.gated { self.width.saturating_mul(2) } else { self.width }
     }
 }
 

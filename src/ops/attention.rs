@@ -23,12 +23,12 @@ pub struct Shape {
 impl Shape {
     /// Elements of a packed row.
     pub fn row(&self) -> usize {
-        (self.heads + 2 * self.kv_heads) * self.head_dim
+        self.kv_heads.saturating_mul(2).saturating_add(self.heads).saturating_mul(self.head_dim)
     }
 
     /// Elements of an output row.
     pub fn out(&self) -> usize {
-        self.heads * self.head_dim
+        self.heads.saturating_mul(self.head_dim)
     }
 
     fn check(&self, op: &'static str) -> Result<()> {
@@ -38,7 +38,7 @@ impl Shape {
             self.kv_heads > 0 && self.heads.is_multiple_of(self.kv_heads),
             op,
             "kv_heads",
-            format!("a divisor of heads = {}", self.heads),
+            format_args!("a divisor of heads = {}", self.heads),
             self.kv_heads,
         )
     }

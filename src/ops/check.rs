@@ -3,13 +3,17 @@
 use crate::backend::Len;
 use crate::{Error, Result};
 
-/// `a * b * ...`, or an error instead of a wrapped size.
+/// Most elements of an argument: beyond the address space of today's machines, and far enough below `usize::MAX` that
+/// an extent times a tile size of a kernel cannot overflow.
+const MOST: usize = 1 << 48;
+
+/// `a * b * ...`, or an error instead of a wrapped size. An extent of 0 hides no oversized one beside it.
 pub(crate) fn product(op: &'static str, arg: &'static str, factors: &[usize]) -> Result<usize> {
-    factors
-        .iter()
-        .try_fold(1usize, |size, &factor| size.checked_mul(factor))
-        .filter(|&size| size <= isize::MAX as usize / 8)
-        .ok_or_else(|| Error::argument(op, arg, "a shape whose size fits in memory", format!("{factors:?}")))
+    let size = factors.iter().try_fold(1usize, |size, &factor| size.checked_mul(factor.max(1)));
+    match size.filter(|&size| size <= MOST) {
+        Some(size) => Ok(if factors.contains(&0) { 0 } else { size }),
+        None => Err(Error::argument(op, arg, "a shape whose size fits in memory", format!("{factors:?}"))),
+    }
 }
 
 /// `view` holds exactly the product of `factors` elements.
@@ -38,7 +42,7 @@ pub(crate) fn positive(op: &'static str, arg: &'static str, value: usize) -> Res
     require(value > 0, op, arg, "positive", value)
 }
 
-/// `condition` or an [`Error::Argument`].
+/// `condition` or an [`Error::Argument`]. The words are given as `format_args!`: a check that holds allocates nothing.
 pub(crate) fn require(
     condition: bool,
     op: &'static str,
@@ -59,7 +63,8 @@ pub(crate) fn strided(
     stride: usize,
 ) -> Result<()> {
     positive(op, "width", width)?;
-    require(stride >= width, op, "stride", format!("at least the row width {width}"), stride)?;
+    require(stride >= width, op, "stride", format_args!("at least the row width {width}"), stride)?;
+    product(op, arg, &[rows, stride])?;
     if rows == 0 {
         return Ok(());
     }

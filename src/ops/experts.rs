@@ -27,7 +27,7 @@ pub struct Shape {
 impl Shape {
     /// `tokens * top_k`.
     pub fn rows(&self) -> usize {
-        self.tokens * self.top_k
+        self.tokens.saturating_mul(self.top_k)
     }
 
     fn check(&self, op: &'static str) -> Result<()> {
@@ -39,7 +39,7 @@ impl Shape {
 
     /// Width of a pre-activation row: `2h` gated, else `h`.
     pub fn pre(&self) -> usize {
-        if self.gated { 2 * self.hidden } else { self.hidden }
+        if self.gated { self.hidden.saturating_mul(2) } else { self.hidden }
     }
 }
 
@@ -72,7 +72,7 @@ impl<B: Backend> Forward<'_, B> {
         const OP: &str = "experts_forward";
         let s = self.shape;
         s.check(OP)?;
-        length(OP, "offsets", &self.offsets, &[s.experts + 1])?;
+        length(OP, "offsets", &self.offsets, &[s.experts.saturating_add(1)])?;
         length(OP, "token", &self.token, &[s.tokens, s.top_k])?;
         length(OP, "x", &self.x, &[s.tokens, s.width])?;
         length(OP, "w_in", &self.w_in, &[s.experts, s.pre(), s.width])?;
@@ -128,7 +128,7 @@ impl<B: Backend> Backward<'_, B> {
         const OP: &str = "experts_backward";
         let s = self.shape;
         s.check(OP)?;
-        length(OP, "offsets", &self.offsets, &[s.experts + 1])?;
+        length(OP, "offsets", &self.offsets, &[s.experts.saturating_add(1)])?;
         length(OP, "token", &self.token, &[s.tokens, s.top_k])?;
         length(OP, "order", &self.order, &[s.tokens, s.top_k])?;
         length(OP, "x", &self.x, &[s.tokens, s.width])?;

@@ -33,7 +33,7 @@ fn operand<B: Backend>(
                 view.len().is_multiple_of(width),
                 op,
                 arg,
-                format!("whole rows of {width} elements"),
+                format_args!("whole rows of {width} elements"),
                 view.len(),
             )
         }
@@ -66,7 +66,7 @@ impl<B: Backend> Forward<'_, B> {
         positive(OP, "groups", groups)?;
         positive(OP, "inputs", inputs)?;
         positive(OP, "outputs", outputs)?;
-        length(OP, "offsets", &self.offsets, &[groups + 1])?;
+        length(OP, "offsets", &self.offsets, &[groups.saturating_add(1)])?;
         operand::<B>(OP, "x", &self.x, &self.gather, rows, inputs)?;
         length(OP, "w", &self.w, &[groups, outputs, inputs])?;
         length(OP, "y", &self.y, &[rows, outputs])?;
@@ -100,7 +100,7 @@ impl<B: Backend> Dgrad<'_, B> {
         positive(OP, "groups", groups)?;
         positive(OP, "inputs", inputs)?;
         positive(OP, "outputs", outputs)?;
-        length(OP, "offsets", &self.offsets, &[groups + 1])?;
+        length(OP, "offsets", &self.offsets, &[groups.saturating_add(1)])?;
         operand::<B>(OP, "dy", &self.dy, &self.gather, rows, outputs)?;
         length(OP, "w", &self.w, &[groups, outputs, inputs])?;
         length(OP, "dx", &self.dx, &[rows, inputs])?;
@@ -136,7 +136,7 @@ impl<B: Backend> Wgrad<'_, B> {
         positive(OP, "groups", groups)?;
         positive(OP, "inputs", inputs)?;
         positive(OP, "outputs", outputs)?;
-        length(OP, "offsets", &self.offsets, &[groups + 1])?;
+        length(OP, "offsets", &self.offsets, &[groups.saturating_add(1)])?;
         operand::<B>(OP, "x", &self.x, &self.x_gather, rows, inputs)?;
         operand::<B>(OP, "dy", &self.dy, &self.dy_gather, rows, outputs)?;
         length(OP, "dw", &self.dw, &[groups, outputs, inputs])?;

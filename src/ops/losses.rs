@@ -146,7 +146,7 @@ impl<B: Backend> DomainConsistency<'_, B> {
         length(OP, "dprobs", &self.dprobs, &[self.tokens, self.routed])?;
         length(OP, "loss", &self.loss, &[1])?;
         let means =
-            super::check::product(OP, "workspace", &[self.segments.count() + self.domains, self.routed])?;
+            super::check::product(OP, "workspace", &[self.segments.count().saturating_add(self.domains), self.routed])?;
         super::check::at_least(OP, "workspace", &self.workspace, means)
     }
 }
@@ -184,7 +184,7 @@ impl<B: Backend> Redundancy<'_, B> {
             self.routed_k <= self.top_k,
             OP,
             "routed_k",
-            format!("at most {}", self.top_k),
+            format_args!("at most {}", self.top_k),
             self.routed_k,
         )?;
         require(self.top_k <= 64, OP, "top_k", "at most 64", self.top_k)?;

@@ -47,8 +47,8 @@ impl<B: Backend> Forward<'_, B> {
         const OP: &str = "rms_norm_forward";
         let Shape { rows, groups, width, stride } = self.shape;
         require(self.eps >= 0.0, OP, "eps", "zero or more", self.eps)?;
-        strided(OP, "x", &self.x, rows, groups * width, stride)?;
-        strided(OP, "y", &self.y, rows, groups * width, stride)?;
+        strided(OP, "x", &self.x, rows, groups.saturating_mul(width), stride)?;
+        strided(OP, "y", &self.y, rows, groups.saturating_mul(width), stride)?;
         length(OP, "weight", &self.weight, &[width])?;
         length(OP, "rstd", &self.rstd, &[rows, groups])
     }
@@ -81,9 +81,9 @@ impl<B: Backend> Backward<'_, B> {
     pub fn check(&self, workspace: usize) -> Result<()> {
         const OP: &str = "rms_norm_backward";
         let Shape { rows, groups, width, stride } = self.shape;
-        strided(OP, "x", &self.x, rows, groups * width, stride)?;
-        strided(OP, "dy", &self.dy, rows, groups * width, stride)?;
-        strided(OP, "dx", &self.dx, rows, groups * width, stride)?;
+        strided(OP, "x", &self.x, rows, groups.saturating_mul(width), stride)?;
+        strided(OP, "dy", &self.dy, rows, groups.saturating_mul(width), stride)?;
+        strided(OP, "dx", &self.dx, rows, groups.saturating_mul(width), stride)?;
         length(OP, "weight", &self.weight, &[width])?;
         length(OP, "dweight", &self.dweight, &[width])?;
         length(OP, "rstd", &self.rstd, &[rows, groups])?;

@@ -38,13 +38,14 @@ impl<B: Backend> Plan<'_, B> {
         let Shape { tokens, top_k, experts } = self.shape;
         positive(OP, "top_k", top_k)?;
         positive(OP, "experts", experts)?;
+        require(experts < u32::MAX as usize, OP, "experts", "below 2^32 - 1", experts)?;
         let rows = super::check::product(OP, "tokens", &[tokens, top_k])?;
         require(rows <= u32::MAX as usize, OP, "tokens", "at most 2^32 - 1 rows", rows)?;
         length(OP, "indices", &self.indices, &[rows])?;
         length(OP, "order", &self.order, &[rows])?;
         length(OP, "token", &self.token, &[rows])?;
         length(OP, "inverse", &self.inverse, &[rows])?;
-        length(OP, "offsets", &self.offsets, &[experts + 1])
+        length(OP, "offsets", &self.offsets, &[experts.saturating_add(1)])
     }
 }
 

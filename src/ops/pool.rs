@@ -35,8 +35,8 @@ impl<B: Backend> Keep<'_, B> {
     pub fn check(&self) -> Result<()> {
         const OP: &str = "pool_keep";
         positive(OP, "routed", self.routed)?;
-        require(self.routed <= self.experts, OP, "routed", format!("at most {}", self.experts), self.routed)?;
-        require(self.forced <= self.routed, OP, "forced", format!("at most {}", self.routed), self.forced)?;
+        require(self.routed <= self.experts, OP, "routed", format_args!("at most {}", self.experts), self.routed)?;
+        require(self.forced <= self.routed, OP, "forced", format_args!("at most {}", self.routed), self.forced)?;
         self.segments.check(OP, self.tokens)?;
         length(OP, "logits", &self.logits, &[self.tokens, self.experts])?;
         length(OP, "sizes", &self.sizes, &[self.segments.count()])?;

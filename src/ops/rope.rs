@@ -43,7 +43,7 @@ impl<B: Backend> Apply<'_, B> {
         const OP: &str = "rope";
         let Shape { rows, heads, head_dim, stride, positions } = self.shape;
         require(head_dim.is_multiple_of(2), OP, "head_dim", "even", head_dim)?;
-        strided(OP, "x", &self.x, rows, heads * head_dim, stride)?;
+        strided(OP, "x", &self.x, rows, heads.saturating_mul(head_dim), stride)?;
         length(OP, "position", &self.position, &[rows])?;
         length(OP, "cos", &self.cos, &[positions, head_dim / 2])?;
         length(OP, "sin", &self.sin, &[positions, head_dim / 2])

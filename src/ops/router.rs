@@ -64,12 +64,12 @@ pub struct RouterConfig {
 impl RouterConfig {
     /// Experts that compete for a token: all but the shared ones.
     pub fn routed(&self) -> usize {
-        self.experts - self.shared
+        self.experts.saturating_sub(self.shared)
     }
 
     /// Slots filled from the routed experts: `top_k - shared`.
     pub fn routed_k(&self) -> usize {
-        self.top_k - self.shared
+        self.top_k.saturating_sub(self.shared)
     }
 }
 
@@ -96,14 +96,14 @@ impl RouterConfig {
             self.shared < self.experts,
             OP,
             "shared",
-            format!("below experts = {}", self.experts),
+            format_args!("below experts = {}", self.experts),
             self.shared,
         )?;
         require(
             self.top_k > self.shared && self.top_k <= self.experts,
             OP,
             "top_k",
-            format!("above shared = {} and at most experts = {}", self.shared, self.experts),
+            format_args!("above shared = {} and at most experts = {}", self.shared, self.experts),
             self.top_k,
         )?;
         require(
@@ -120,7 +120,7 @@ impl RouterConfig {
             self.always_active.len() <= self.routed_k(),
             OP,
             "always_active",
-            format!("at most top_k - shared = {} experts", self.routed_k()),
+            format_args!("at most top_k - shared = {} experts", self.routed_k()),
             self.always_active.len(),
         )?;
         for (position, &expert) in self.always_active.iter().enumerate() {
@@ -128,7 +128,7 @@ impl RouterConfig {
                 (expert as usize) < self.routed() && !self.always_active[..position].contains(&expert),
                 OP,
                 "always_active",
-                format!("distinct routed experts below {}", self.routed()),
+                format_args!("distinct routed experts below {}", self.routed()),
                 expert,
             )?;
         }

@@ -26,13 +26,13 @@ pub struct Shape {
 
 impl Shape {
     fn taps(&self) -> usize {
-        if self.depthwise { self.channels * self.width } else { self.width }
+        if self.depthwise { self.channels.saturating_mul(self.width) } else { self.width }
     }
 
     fn check(&self, op: &'static str) -> Result<()> {
         positive(op, "channels", self.channels)?;
         require((1..=9).contains(&self.width), op, "width", "1 to 9", self.width)?;
-        require(self.ahead < self.width, op, "ahead", format!("below width = {}", self.width), self.ahead)
+        require(self.ahead < self.width, op, "ahead", format_args!("below width = {}", self.width), self.ahead)
     }
 }
 

@@ -1,9 +1,8 @@
 //! The dense transformer's ops and the optimiser.
 
-use super::check::{below, segments};
 use super::{Oracle, add_to, store};
 use crate::ops::{activation, adamw, attention, cross_entropy, embedding, linear, norm, rope};
-use crate::{Error, Result, reference};
+use crate::{Error, Result, host, reference};
 
 /// The vectors of a strided norm op, one after the other.
 fn packed(x: &[f64], shape: norm::Shape) -> Vec<f64> {
@@ -35,7 +34,7 @@ fn attention_shape(shape: attention::Shape) -> reference::attention::Shape {
 
 pub(super) fn embedding_forward(args: embedding::Forward<'_, Oracle>) -> Result<()> {
     args.check()?;
-    below("embedding_forward", "ids", args.ids, args.shape.vocabulary)?;
+    host::below("embedding_forward", "ids", args.ids, args.shape.vocabulary)?;
     args.y.copy_from_slice(&reference::embedding::forward(args.ids, args.table, args.shape.width));
     Ok(())
 }
@@ -43,7 +42,7 @@ pub(super) fn embedding_forward(args: embedding::Forward<'_, Oracle>) -> Result<
 pub(super) fn embedding_backward(args: embedding::Backward<'_, Oracle>) -> Result<()> {
     args.check()?;
     let embedding::Shape { vocabulary, width, .. } = args.shape;
-    below("embedding_backward", "ids", args.ids, vocabulary)?;
+    host::below("embedding_backward", "ids", args.ids, vocabulary)?;
     add_to(args.dtable, &reference::embedding::backward(args.ids, args.dy, vocabulary, width, args.padding));
     Ok(())
 }
@@ -70,7 +69,7 @@ pub(super) fn rms_norm_backward(args: norm::Backward<'_, Oracle>) -> Result<()> 
 pub(super) fn rope(args: rope::Apply<'_, Oracle>) -> Result<()> {
     args.check()?;
     let rope::Shape { rows, heads, head_dim, stride, positions } = args.shape;
-    below("rope", "position", args.position, positions)?;
+    host::below("rope", "position", args.position, positions)?;
     let tables = reference::rope::Tables { cos: args.cos, sin: args.sin, head_dim };
     let rotate = if args.inverse { reference::rope::backward } else { reference::rope::forward };
     for row in 0..rows {
@@ -83,7 +82,7 @@ pub(super) fn rope(args: rope::Apply<'_, Oracle>) -> Result<()> {
 
 pub(super) fn attention_forward(args: attention::Forward<'_, Oracle>) -> Result<()> {
     args.check(0)?;
-    segments("attention_forward", &args.segments, args.shape.tokens)?;
+    host::segments("attention_forward", &args.segments, args.shape.tokens)?;
     let (out, lse) =
         reference::attention::forward(&attention_shape(args.shape), args.qkv, args.segments.offsets);
     args.out.copy_from_slice(&out);
@@ -93,7 +92,7 @@ pub(super) fn attention_forward(args: attention::Forward<'_, Oracle>) -> Result<
 
 pub(super) fn attention_backward(args: attention::Backward<'_, Oracle>) -> Result<()> {
     args.check(0)?;
-    segments("attention_backward", &args.segments, args.shape.tokens)?;
+    host::segments("attention_backward", &args.segments, args.shape.tokens)?;
     let shape = attention_shape(args.shape);
     args.dqkv.copy_from_slice(&reference::attention::backward(
         &shape,

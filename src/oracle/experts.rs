@@ -1,9 +1,8 @@
 //! Permutation, grouped GEMM and the expert MLPs.
 
-use super::check::{ascending, below};
 use super::{Oracle, add_to, store};
 use crate::ops::{experts, grouped_gemm, permutation};
-use crate::{Result, reference};
+use crate::{Result, host, reference};
 
 fn mlp(shape: experts::Shape) -> reference::experts::Mlp {
     reference::experts::Mlp {
@@ -24,7 +23,7 @@ fn gathered(x: &[f64], index: Option<&[u32]>, width: usize) -> Vec<f64> {
 }
 
 fn gather_fits(op: &'static str, index: Option<&[u32]>, x: &[f64], width: usize) -> Result<()> {
-    index.map_or(Ok(()), |index| below(op, "gather", index, x.len().checked_div(width).unwrap_or(0)))
+    index.map_or(Ok(()), |index| host::below(op, "gather", index, x.len().checked_div(width).unwrap_or(0)))
 }
 
 /// A plan rebuilt from the parts that an op was given.
@@ -39,19 +38,19 @@ fn rebuilt(order: &[u32], token: &[u32], offsets: &[u32], inverse: &[u32]) -> re
 
 /// Order and token of each row from the rows of the slots.
 fn plan_of_inverse(op: &'static str, inverse: &[u32], top_k: usize) -> Result<reference::permutation::Plan> {
-    below(op, "inverse", inverse, inverse.len())?;
+    host::below(op, "inverse", inverse, inverse.len())?;
     let mut order = vec![u32::MAX; inverse.len()];
     for (slot, &row) in inverse.iter().enumerate() {
         order[row as usize] = slot as u32;
     }
-    below(op, "inverse", &order, inverse.len())?;
+    host::below(op, "inverse", &order, inverse.len())?;
     let token: Vec<u32> = order.iter().map(|&slot| slot / top_k as u32).collect();
     Ok(rebuilt(&order, &token, &[], inverse))
 }
 
 pub(super) fn plan(args: permutation::Plan<'_, Oracle>) -> Result<()> {
     args.check()?;
-    below("plan", "indices", args.indices, args.shape.experts)?;
+    host::below("plan", "indices", args.indices, args.shape.experts)?;
     let plan = reference::permutation::plan(args.indices, args.shape.top_k, args.shape.experts);
     args.order.copy_from_slice(&plan.order);
     args.token.copy_from_slice(&plan.token);
@@ -62,7 +61,7 @@ pub(super) fn plan(args: permutation::Plan<'_, Oracle>) -> Result<()> {
 
 pub(super) fn dispatch_forward(args: permutation::Dispatch<'_, Oracle>) -> Result<()> {
     args.check()?;
-    below("dispatch_forward", "token", args.token, args.shape.tokens)?;
+    host::below("dispatch_forward", "token", args.token, args.shape.tokens)?;
     let plan = rebuilt(&[], args.token, &[], &[]);
     args.rows.copy_from_slice(&reference::permutation::dispatch(&plan, args.x, args.width));
     Ok(())
@@ -97,7 +96,7 @@ pub(super) fn combine_backward(args: permutation::CombineBackward<'_, Oracle>) -
 pub(super) fn grouped_gemm_forward(args: grouped_gemm::Forward<'_, Oracle>) -> Result<()> {
     args.check(0)?;
     let grouped_gemm::Shape { rows, inputs, outputs, .. } = args.shape;
-    ascending("grouped_gemm_forward", args.offsets, rows)?;
+    host::offsets("grouped_gemm_forward", "offsets", args.offsets, rows)?;
     gather_fits("grouped_gemm_forward", args.gather, args.x, inputs)?;
     let y = reference::grouped_gemm::forward(args.x, args.gather, args.offsets, args.w, inputs, outputs);
     args.y.copy_from_slice(&y);
@@ -107,7 +106,7 @@ pub(super) fn grouped_gemm_forward(args: grouped_gemm::Forward<'_, Oracle>) -> R
 pub(super) fn grouped_gemm_dgrad(args: grouped_gemm::Dgrad<'_, Oracle>) -> Result<()> {
     args.check(0)?;
     let grouped_gemm::Shape { rows, inputs, outputs, .. } = args.shape;
-    ascending("grouped_gemm_dgrad", args.offsets, rows)?;
+    host::offsets("grouped_gemm_dgrad", "offsets", args.offsets, rows)?;
     gather_fits("grouped_gemm_dgrad", args.gather, args.dy, outputs)?;
     let dy = gathered(args.dy, args.gather, outputs);
     args.dx.copy_from_slice(&reference::grouped_gemm::dgrad(&dy, args.offsets, args.w, inputs, outputs));
@@ -117,7 +116,7 @@ pub(super) fn grouped_gemm_dgrad(args: grouped_gemm::Dgrad<'_, Oracle>) -> Resul
 pub(super) fn grouped_gemm_wgrad(args: grouped_gemm::Wgrad<'_, Oracle>) -> Result<()> {
     args.check(0)?;
     let grouped_gemm::Shape { rows, inputs, outputs, .. } = args.shape;
-    ascending("grouped_gemm_wgrad", args.offsets, rows)?;
+    host::offsets("grouped_gemm_wgrad", "offsets", args.offsets, rows)?;
     gather_fits("grouped_gemm_wgrad", args.x_gather, args.x, inputs)?;
     gather_fits("grouped_gemm_wgrad", args.dy_gather, args.dy, outputs)?;
     let dy = gathered(args.dy, args.dy_gather, outputs);
@@ -128,8 +127,8 @@ pub(super) fn grouped_gemm_wgrad(args: grouped_gemm::Wgrad<'_, Oracle>) -> Resul
 
 pub(super) fn experts_forward(args: experts::Forward<'_, Oracle>) -> Result<()> {
     args.check(0)?;
-    ascending("experts_forward", args.offsets, args.shape.rows())?;
-    below("experts_forward", "token", args.token, args.shape.tokens)?;
+    host::offsets("experts_forward", "offsets", args.offsets, args.shape.rows())?;
+    host::below("experts_forward", "token", args.token, args.shape.tokens)?;
     let plan = rebuilt(&[], args.token, args.offsets, &[]);
     let out = reference::experts::forward(&mlp(args.shape), args.x, &plan, args.w_in, args.w_out);
     args.pre.copy_from_slice(&out.pre);
@@ -139,9 +138,9 @@ pub(super) fn experts_forward(args: experts::Forward<'_, Oracle>) -> Result<()> 
 
 pub(super) fn experts_backward(args: experts::Backward<'_, Oracle>) -> Result<()> {
     args.check(0)?;
-    ascending("experts_backward", args.offsets, args.shape.rows())?;
-    below("experts_backward", "token", args.token, args.shape.tokens)?;
-    below("experts_backward", "order", args.order, args.shape.rows())?;
+    host::offsets("experts_backward", "offsets", args.offsets, args.shape.rows())?;
+    host::below("experts_backward", "token", args.token, args.shape.tokens)?;
+    host::below("experts_backward", "order", args.order, args.shape.rows())?;
     let plan = rebuilt(args.order, args.token, args.offsets, &[]);
     let gradients = reference::experts::backward(
         &mlp(args.shape),

@@ -4,7 +4,6 @@
 //! It is slow and single-threaded on purpose. Each method checks its arguments, calls the function of
 //! [`crate::reference`] that defines the op, and stores what it returns.
 
-mod check;
 mod dense;
 mod experts;
 mod routing;
@@ -16,20 +15,11 @@ use crate::ops::{
     activation, adamw, attention, cross_entropy, embedding, experts as expert_ops, grouped_gemm, linear,
     losses, norm, permutation, pool, rope, router, router_logits, smoothing,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, host};
 
 /// The specification as a backend; see the module's documentation.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Oracle;
-
-/// `range` lies inside `len` elements.
-fn inside(op: &'static str, range: &Range<usize>, len: usize) -> Result<()> {
-    if range.start <= range.end && range.end <= len {
-        Ok(())
-    } else {
-        Err(Error::argument(op, "range", format!("inside 0..{len}"), format!("{range:?}")))
-    }
-}
 
 /// Host memory of the [`Oracle`].
 #[derive(Debug, Clone)]
@@ -63,12 +53,17 @@ impl Backend for Oracle {
     }
 
     fn alloc<T: Element>(&self, len: usize) -> Result<OracleBuffer<T>> {
-        Ok(OracleBuffer(vec![T::zeroed(); len]))
+        let mut data = Vec::new();
+        data.try_reserve_exact(len).map_err(|_| Error::Backend {
+            backend: "oracle",
+            message: format!("no memory for {len} elements of {} bytes", size_of::<T>()),
+        })?;
+        data.resize(len, T::zeroed());
+        Ok(OracleBuffer(data))
     }
 
     fn view<'a, T: Element>(&self, buffer: &'a OracleBuffer<T>, range: Range<usize>) -> Result<&'a [T]> {
-        inside("view", &range, buffer.0.len())?;
-        Ok(&buffer.0[range])
+        host::view(&buffer.0, range)
     }
 
     fn view_mut<'a, T: Element>(
@@ -76,8 +71,7 @@ impl Backend for Oracle {
         buffer: &'a mut OracleBuffer<T>,
         range: Range<usize>,
     ) -> Result<&'a mut [T]> {
-        inside("view_mut", &range, buffer.0.len())?;
-        Ok(&mut buffer.0[range])
+        host::view_mut(&mut buffer.0, range)
     }
 
     fn disjoint_mut<'a, T: Element, const N: usize>(
@@ -85,12 +79,7 @@ impl Backend for Oracle {
         buffer: &'a mut OracleBuffer<T>,
         ranges: [Range<usize>; N],
     ) -> Result<[&'a mut [T]; N]> {
-        let found = format!("{ranges:?}");
-        let expected = format!("disjoint ranges inside 0..{}", buffer.0.len());
-        buffer
-            .0
-            .get_disjoint_mut(ranges)
-            .map_err(|_| Error::argument("disjoint_mut", "ranges", expected, found))
+        host::disjoint_mut(&mut buffer.0, ranges)
     }
 
     fn upload<T: Element>(&self, source: &[T], target: &mut [T]) -> Result<()> {

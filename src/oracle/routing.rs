@@ -1,9 +1,8 @@
 //! Router, pools, smoothing and the losses on routing.
 
-use super::check::{below, segments};
 use super::{Oracle, add_to};
 use crate::ops::{losses, pool, router, router_logits, smoothing};
-use crate::{Result, reference};
+use crate::{Result, host, reference};
 
 fn valid(mask: Option<&[u8]>) -> Option<Vec<bool>> {
     mask.map(|mask| mask.iter().map(|&flag| flag != 0).collect())
@@ -20,7 +19,7 @@ fn keep(
         router::KeepMask::All => None,
         router::KeepMask::PerToken(keep) => valid(Some(keep)),
         router::KeepMask::PerSegment(keep, of) => {
-            segments(op, &of, tokens)?;
+            host::segments(op, &of, tokens)?;
             let keep: Vec<bool> = keep.iter().map(|&flag| flag != 0).collect();
             Some(reference::pool::per_token(&keep, routed, of.offsets))
         }
@@ -59,7 +58,7 @@ pub(super) fn router_logits_backward(args: router_logits::Backward<'_, Oracle>) 
 
 pub(super) fn smoothing_forward(args: smoothing::Forward<'_, Oracle>) -> Result<()> {
     args.check()?;
-    segments("smoothing_forward", &args.segments, args.shape.tokens)?;
+    host::segments("smoothing_forward", &args.segments, args.shape.tokens)?;
     let filter = filter(args.shape, args.taps);
     let y = reference::smoothing::forward(&filter, args.x, args.shape.channels, args.segments.offsets);
     args.y.copy_from_slice(&y);
@@ -68,7 +67,7 @@ pub(super) fn smoothing_forward(args: smoothing::Forward<'_, Oracle>) -> Result<
 
 pub(super) fn smoothing_backward(args: smoothing::Backward<'_, Oracle>) -> Result<()> {
     args.check()?;
-    segments("smoothing_backward", &args.segments, args.shape.tokens)?;
+    host::segments("smoothing_backward", &args.segments, args.shape.tokens)?;
     let filter = filter(args.shape, args.taps);
     let (dx, dtaps) =
         reference::smoothing::backward(&filter, args.x, args.dy, args.shape.channels, args.segments.offsets);
@@ -81,7 +80,7 @@ pub(super) fn smoothing_backward(args: smoothing::Backward<'_, Oracle>) -> Resul
 
 pub(super) fn pool_keep(args: pool::Keep<'_, Oracle>) -> Result<()> {
     args.check()?;
-    segments("pool_keep", &args.segments, args.tokens)?;
+    host::segments("pool_keep", &args.segments, args.tokens)?;
     let scores = reference::pool::scores(args.logits, args.experts, args.routed, args.segments.offsets);
     let keep = reference::pool::select(&scores, args.routed, args.sizes, args.forced);
     args.scores.copy_from_slice(&scores);
@@ -105,7 +104,7 @@ pub(super) fn router_forward(args: router::Forward<'_, Oracle>) -> Result<()> {
 pub(super) fn router_backward(args: router::Backward<'_, Oracle>) -> Result<()> {
     args.check()?;
     let config = args.config;
-    below("router_backward", "indices", args.indices, config.experts)?;
+    host::router_slots("router_backward", config, args.indices)?;
     let keep = keep("router_backward", args.keep, args.tokens, config.routed())?;
     let out = reference::router::Output {
         probs: args.probs.to_vec(),
@@ -158,7 +157,7 @@ pub(super) fn mutual_information(args: losses::MutualInformation<'_, Oracle>) ->
 
 pub(super) fn sequence_consistency(args: losses::SequenceConsistency<'_, Oracle>) -> Result<()> {
     args.check()?;
-    segments("sequence_consistency", &args.segments, args.tokens)?;
+    host::segments("sequence_consistency", &args.segments, args.tokens)?;
     let loss = reference::losses::sequence_consistency(args.probs, args.routed, args.segments.offsets, None);
     weighted(args.coefficient, loss, args.dprobs, args.loss);
     Ok(())
@@ -166,8 +165,8 @@ pub(super) fn sequence_consistency(args: losses::SequenceConsistency<'_, Oracle>
 
 pub(super) fn domain_consistency(args: losses::DomainConsistency<'_, Oracle>) -> Result<()> {
     args.check()?;
-    segments("domain_consistency", &args.segments, args.tokens)?;
-    below("domain_consistency", "domain", args.domain, args.domains)?;
+    host::segments("domain_consistency", &args.segments, args.tokens)?;
+    host::below("domain_consistency", "domain", args.domain, args.domains)?;
     let offsets = args.segments.offsets;
     let loss = reference::losses::domain_consistency(args.probs, args.routed, offsets, args.domain, None);
     weighted(args.coefficient, loss, args.dprobs, args.loss);
@@ -177,7 +176,7 @@ pub(super) fn domain_consistency(args: losses::DomainConsistency<'_, Oracle>) ->
 pub(super) fn redundancy(args: losses::Redundancy<'_, Oracle>) -> Result<()> {
     args.check()?;
     let losses::Redundancy { tokens, top_k, routed_k, width, .. } = args;
-    below("redundancy", "inverse", args.inverse, tokens * top_k)?;
+    host::below("redundancy", "inverse", args.inverse, tokens * top_k)?;
     let routed_slots = || (0..tokens * top_k).filter(|slot| slot % top_k < routed_k);
     let row = |slot: usize| args.inverse[slot] as usize * width;
     let rows: Vec<f64> =

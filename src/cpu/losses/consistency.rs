@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use crate::Result;
+use crate::{Result, host};
 use crate::cpu::simd::{Kernel, Simd};
 use crate::cpu::threads::DisjointMut;
-use crate::cpu::{Cpu, values};
+use crate::cpu::Cpu;
 use crate::ops::losses::{DomainConsistency, SequenceConsistency};
 
 use super::sum_blocks;
@@ -15,7 +15,7 @@ const COLUMNS: usize = 16;
 
 pub(in crate::cpu) fn sequence_consistency(cpu: &Cpu, args: SequenceConsistency<'_, Cpu>) -> Result<()> {
     args.check()?;
-    values::segments("sequence_consistency", &args.segments, args.tokens)?;
+    host::segments("sequence_consistency", &args.segments, args.tokens)?;
     let (routed, of_token) = (args.routed, args.segments.of_token);
     let pairs = of_token.windows(2).filter(|pair| pair[0] == pair[1]).count();
     if pairs == 0 {
@@ -80,8 +80,8 @@ impl Kernel for Neighbours<'_> {
 pub(in crate::cpu) fn domain_consistency(cpu: &Cpu, args: DomainConsistency<'_, Cpu>) -> Result<()> {
     const OP: &str = "domain_consistency";
     args.check()?;
-    values::segments(OP, &args.segments, args.tokens)?;
-    values::below(OP, "domain", args.domain, args.domains)?;
+    host::segments(OP, &args.segments, args.tokens)?;
+    host::below(OP, "domain", args.domain, args.domains)?;
     let (routed, offsets) = (args.routed, args.segments.offsets);
     let segments = args.segments.count();
     if args.tokens * routed == 0 {

@@ -1,9 +1,9 @@
 //! Redundancy of the experts a token chose.
 
-use crate::Result;
+use crate::{Result, host};
 use crate::cpu::simd::{Kernel, Simd};
 use crate::cpu::threads::DisjointMut;
-use crate::cpu::{Cpu, values, vector};
+use crate::cpu::{Cpu, vector};
 use crate::ops::losses::Redundancy;
 
 use super::PARTS;
@@ -22,7 +22,7 @@ pub(in crate::cpu) fn redundancy(cpu: &Cpu, args: Redundancy<'_, Cpu>) -> Result
         return Ok(());
     }
     let mark = &mut bytemuck::cast_slice_mut(args.drows)[..rows];
-    values::permutation("redundancy", "inverse", args.inverse, mark)?;
+    host::permutation("redundancy", "inverse", args.inverse, mark)?;
     let pairs = args.tokens as f64 * (routed_k * routed_k.saturating_sub(1)) as f64 / 2.0;
     let factor = if routed_k < 2 { 0.0 } else { args.coefficient / pairs };
     let drows = DisjointMut::new(args.drows);

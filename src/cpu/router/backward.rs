@@ -1,9 +1,9 @@
 //! The backward pass, in one pass as well.
 
-use crate::Result;
+use crate::{Result, host};
 use crate::cpu::simd::{Kernel, Simd};
 use crate::cpu::threads::DisjointMut;
-use crate::cpu::{Cpu, values, vector};
+use crate::cpu::{Cpu, vector};
 use crate::ops::router::{Backward, Normalise, RouterConfig, Score, SharedWeight};
 
 use super::forward::norm;
@@ -18,9 +18,8 @@ pub(in crate::cpu) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()>
     let Backward { config, tokens, logits, bias, keep, probs, weights, indices, lse, .. } = args;
     let inputs = Inputs { config, logits, bias, keep };
     inputs.check(OP, tokens)?;
-    values::below(OP, "indices", indices, config.experts)?;
+    host::router_slots(OP, config, indices)?;
     let (experts, routed, top_k) = (config.experts, config.routed(), config.top_k);
-    check_kinds(indices, config.routed_k(), routed, top_k)?;
     cpu.threads.for_each_chunk(&mut *args.dlogits, TOKENS * experts, |block, dlogits, _| {
         let first = block * TOKENS;
         let end = first + dlogits.len() / experts;
@@ -53,24 +52,6 @@ pub(in crate::cpu) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()>
                 *dbias = (f64::from(*dbias) + sum) as f32;
             }
         });
-    }
-    Ok(())
-}
-
-/// Routed slots name routed experts and shared slots shared ones, as the forward pass writes them.
-fn check_kinds(indices: &[u32], routed_k: usize, routed: usize, top_k: usize) -> Result<()> {
-    for (token, slots) in indices.chunks_exact(top_k).enumerate() {
-        let wrong = |slot: usize| (slot < routed_k) != ((slots[slot] as usize) < routed);
-        if let Some(slot) = (0..top_k).find(|&slot| wrong(slot)) {
-            return Err(crate::Error::argument(
-                "router_backward",
-                "indices",
-                format!(
-                    "routed experts (below {routed}) in the first {routed_k} slots, shared ones after them"
-                ),
-                format!("{} at token {token}, slot {slot}", slots[slot]),
-            ));
-        }
     }
     Ok(())
 }

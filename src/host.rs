@@ -1,0 +1,123 @@
+//! What the backends whose buffers lie in host memory share: checks of the values inside index buffers (the argument
+//! structs check lengths and cannot see values), and cutting a buffer into disjoint ranges.
+
+use std::ops::Range;
+
+use crate::backend::Backend;
+use crate::ops::router::RouterConfig;
+use crate::ops::segments::Segments;
+use crate::{Error, Result};
+
+/// Every index is below `bound`.
+pub(crate) fn below(op: &'static str, arg: &'static str, indices: &[u32], bound: usize) -> Result<()> {
+    let Ok(limit) = u32::try_from(bound) else { return Ok(()) };
+    // Blocks without an early exit, so that the compiler vectorises the common case, in which all is well.
+    for (block, part) in indices.chunks(1024).enumerate() {
+        if part.iter().fold(false, |bad, &index| bad | (index >= limit)) {
+            let at = part.iter().position(|&index| index >= limit).unwrap_or(0);
+            let found = part[at] as usize;
+            return Err(Error::Index { op, arg, position: block * 1024 + at, bound, found });
+        }
+    }
+    Ok(())
+}
+
+/// The offsets start at 0, ascend, and end at `total`.
+pub(crate) fn offsets(op: &'static str, arg: &'static str, offsets: &[u32], total: usize) -> Result<()> {
+    let (Some(&first), Some(&last)) = (offsets.first(), offsets.last()) else {
+        return Err(Error::Length { op, arg, expected: 1, found: 0 });
+    };
+    if first != 0 || last as usize != total || offsets.windows(2).any(|pair| pair[0] > pair[1]) {
+        let found = match offsets.windows(2).position(|pair| pair[0] > pair[1]) {
+            Some(at) => format!("{} after {} at {}", offsets[at + 1], offsets[at], at + 1),
+            None => format!("{first} first and {last} last"),
+        };
+        return Err(Error::argument(op, arg, format!("ascending from 0 to {total}"), found));
+    }
+    Ok(())
+}
+
+/// The offsets partition the tokens, and each token names the segment it lies in.
+pub(crate) fn segments<B>(op: &'static str, segments: &Segments<'_, B>, tokens: usize) -> Result<()>
+where
+    B: for<'a> Backend<View<'a, u32> = &'a [u32]>,
+{
+    offsets(op, "segments.offsets", segments.offsets, tokens)?;
+    for (segment, range) in segments.offsets.windows(2).enumerate() {
+        let (start, end) = (range[0] as usize, range[1] as usize);
+        if let Some(at) = segments.of_token[start..end].iter().position(|&named| named as usize != segment) {
+            let expected = format!("{segment} at token {}, as the offsets say", start + at);
+            return Err(Error::argument(op, "segments.of_token", expected, segments.of_token[start + at]));
+        }
+    }
+    Ok(())
+}
+
+/// Every row is named exactly once. `mark` holds as many elements as `indices` and is overwritten.
+pub(crate) fn permutation(
+    op: &'static str,
+    arg: &'static str,
+    indices: &[u32],
+    mark: &mut [u32],
+) -> Result<()> {
+    below(op, arg, indices, mark.len())?;
+    mark.fill(0);
+    for &index in indices {
+        if std::mem::replace(&mut mark[index as usize], 1) != 0 {
+            return Err(Error::argument(op, arg, "a permutation", format!("{index} twice")));
+        }
+    }
+    Ok(())
+}
+
+/// The slots of each token as the router writes them: `routed_k` routed experts, then every shared expert once.
+pub(crate) fn router_slots(op: &'static str, config: &RouterConfig, indices: &[u32]) -> Result<()> {
+    let (routed, routed_k) = (config.routed(), config.routed_k());
+    below(op, "indices", indices, config.experts)?;
+    for (token, slots) in indices.chunks_exact(config.top_k).enumerate() {
+        let (own, shared) = slots.split_at(routed_k);
+        let wrong = own.iter().position(|&expert| expert as usize >= routed).or_else(|| {
+            let wrong = |i: usize| (shared[i] as usize) < routed || shared[..i].contains(&shared[i]);
+            (0..shared.len()).find(|&i| wrong(i)).map(|i| routed_k + i)
+        });
+        if let Some(slot) = wrong {
+            let expected = format!(
+                "routed experts (below {routed}) in the first {routed_k} slots, then each shared one once"
+            );
+            let found = format!("{} at token {token}, slot {slot}", slots[slot]);
+            return Err(Error::argument(op, "indices", expected, found));
+        }
+    }
+    Ok(())
+}
+
+fn outside(op: &'static str, range: &Range<usize>, len: usize) -> Error {
+    Error::argument(op, "range", format!("ascending and inside 0..{len}"), format!("{range:?}"))
+}
+
+/// `range` of `data`.
+pub(crate) fn view<T>(data: &[T], range: Range<usize>) -> Result<&[T]> {
+    data.get(range.clone()).ok_or_else(|| outside("view", &range, data.len()))
+}
+
+/// `range` of `data`, writable.
+pub(crate) fn view_mut<T>(data: &mut [T], range: Range<usize>) -> Result<&mut [T]> {
+    let len = data.len();
+    data.get_mut(range.clone()).ok_or_else(|| outside("view_mut", &range, len))
+}
+
+/// Several ranges of `data`, none of which may overlap another.
+pub(crate) fn disjoint_mut<T, const N: usize>(
+    data: &mut [T],
+    ranges: [Range<usize>; N],
+) -> Result<[&mut [T]; N]> {
+    const OP: &str = "disjoint_mut";
+    let len = data.len();
+    if let Some(range) = ranges.iter().find(|range| range.start > range.end || range.end > len) {
+        return Err(outside(OP, range, len));
+    }
+    // An empty range overlaps nothing, wherever it lies; the standard library counts it as a point.
+    let ranges = ranges.map(|range| if range.is_empty() { 0..0 } else { range });
+    let overlap = |ranges| Error::argument(OP, "ranges", "free of overlap", format!("{ranges:?}"));
+    data.get_disjoint_mut(ranges.clone()).map_err(|_| overlap(ranges))
+}
