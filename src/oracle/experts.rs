@@ -38,12 +38,11 @@ fn rebuilt(order: &[u32], token: &[u32], offsets: &[u32], inverse: &[u32]) -> re
 
 /// Order and token of each row from the rows of the slots.
 fn plan_of_inverse(op: &'static str, inverse: &[u32], top_k: usize) -> Result<reference::permutation::Plan> {
-    host::below(op, "inverse", inverse, inverse.len())?;
-    let mut order = vec![u32::MAX; inverse.len()];
+    let mut order = vec![0; inverse.len()];
+    host::permutation(op, "inverse", inverse, &mut order)?;
     for (slot, &row) in inverse.iter().enumerate() {
         order[row as usize] = slot as u32;
     }
-    host::below(op, "inverse", &order, inverse.len())?;
     let token: Vec<u32> = order.iter().map(|&slot| slot / top_k as u32).collect();
     Ok(rebuilt(&order, &token, &[], inverse))
 }
@@ -140,7 +139,7 @@ pub(super) fn experts_backward(args: experts::Backward<'_, Oracle>) -> Result<()
     args.check(0)?;
     host::offsets("experts_backward", "offsets", args.offsets, args.shape.rows())?;
     host::below("experts_backward", "token", args.token, args.shape.tokens)?;
-    host::below("experts_backward", "order", args.order, args.shape.rows())?;
+    host::permutation("experts_backward", "order", args.order, &mut vec![0; args.order.len()])?;
     let plan = rebuilt(args.order, args.token, args.offsets, &[]);
     let gradients = reference::experts::backward(
         &mlp(args.shape),

@@ -25,7 +25,8 @@ pub struct Strided<'a> {
 
 /// f32 elements of scratch that [`matmul`] needs.
 pub fn scratch_len(m: usize, n: usize, k: usize) -> usize {
-    m.min(MC) * A_LD + k.min(KC) * n.next_multiple_of(NR_MAX) + super::ALIGN
+    let packed_b = n.div_ceil(NR_MAX).saturating_mul(NR_MAX).saturating_mul(k.min(KC));
+    packed_b.saturating_add(m.min(MC) * A_LD + super::ALIGN)
 }
 
 /// `C[m, n] = alpha * op(A) op(B)`, plus the old C with `accumulate`. Rows of C are `ldc` apart.
@@ -46,8 +47,10 @@ pub fn matmul(
     if m == 0 || n == 0 {
         return;
     }
+    // Without wrapping: the pointers below are as good as this check.
     let holds = |len: usize, rows: usize, cols: usize, ld: usize| {
-        rows == 0 || cols == 0 || (cols <= ld && (rows - 1) * ld + cols <= len)
+        let needed = || (rows - 1).checked_mul(ld)?.checked_add(cols);
+        rows == 0 || cols == 0 || (cols <= ld && needed().is_some_and(|needed| needed <= len))
     };
     let (a_rows, a_cols) = if layout == Layout::Tn { (k, m) } else { (m, k) };
     let (b_rows, b_cols) = if layout == Layout::Nt { (n, k) } else { (k, n) };
