@@ -30,6 +30,8 @@ fn main() -> emo::Result<()> {
         forced: 0,
         segments: Segments { offsets: &offsets, of_token: &of_token },
         logits: &logits,
+        bias: None,
+        temperature: 1.0,
         sizes: &sizes,
         keep: &mut keep,
         scores: &mut scores,

@@ -15,8 +15,8 @@ use std::ops::Range;
 
 use crate::Result;
 use crate::ops::{
-    activation, adamw, attention, cross_entropy, embedding, experts, grouped_gemm, linear, losses, norm,
-    permutation, pool, rope, router, router_logits, smoothing,
+    activation, adamw, attention, cross_entropy, embedding, experts, grouped_gemm, linear, losses,
+    permutation, pool, rms_norm, rope, router, router_logits, smoothing,
 };
 
 /// A plain value that can live in a device buffer.
@@ -135,12 +135,12 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn embedding_forward(&self, args: embedding::Forward<'_, Self>) -> Result<()>;
     /// See [`embedding::Backward`].
     fn embedding_backward(&self, args: embedding::Backward<'_, Self>) -> Result<()>;
-    /// See [`norm::Forward`].
-    fn rms_norm_forward(&self, args: norm::Forward<'_, Self>) -> Result<()>;
-    /// See [`norm::Backward`].
-    fn rms_norm_backward(&self, args: norm::Backward<'_, Self>) -> Result<()>;
+    /// See [`rms_norm::Forward`].
+    fn rms_norm_forward(&self, args: rms_norm::Forward<'_, Self>) -> Result<()>;
+    /// See [`rms_norm::Backward`].
+    fn rms_norm_backward(&self, args: rms_norm::Backward<'_, Self>) -> Result<()>;
     /// Workspace of [`Backend::rms_norm_backward`], in elements.
-    fn rms_norm_workspace(&self, shape: norm::Shape) -> usize;
+    fn rms_norm_workspace(&self, shape: rms_norm::Shape) -> usize;
     /// See [`rope::Apply`].
     fn rope(&self, args: rope::Apply<'_, Self>) -> Result<()>;
     /// See [`attention::Forward`].

@@ -14,8 +14,8 @@ use std::ops::Range;
 use crate::ops::attention::Shape;
 use crate::{Error, Result, host};
 
-use super::gemm::serial::{Strided, scratch_len};
 use super::Cpu;
+use super::gemm::serial::{Strided, scratch_len};
 use crate::ops::segments::Segments;
 
 /// Queries of a tile.

@@ -10,8 +10,8 @@ use super::buffer::Buffer;
 use super::isa::Isa;
 use super::threads::Threads;
 use super::{
-    activation, adamw, attention, cross_entropy, embedding, losses, memory, norm, permutation, pool,
-    products, rope, router, router_logits, smoothing,
+    activation, adamw, attention, cross_entropy, embedding, losses, memory, permutation, pool, products,
+    rms_norm, rope, router, router_logits, smoothing,
 };
 
 /// The CPU backend: f32, one instruction set, a thread pool of its own.
@@ -119,14 +119,14 @@ impl Backend for Cpu {
     fn embedding_backward(&self, args: ops::embedding::Backward<'_, Self>) -> Result<()> {
         embedding::backward(self, args)
     }
-    fn rms_norm_forward(&self, args: ops::norm::Forward<'_, Self>) -> Result<()> {
-        norm::forward(self, args)
+    fn rms_norm_forward(&self, args: ops::rms_norm::Forward<'_, Self>) -> Result<()> {
+        rms_norm::forward(self, args)
     }
-    fn rms_norm_backward(&self, args: ops::norm::Backward<'_, Self>) -> Result<()> {
-        norm::backward(self, args)
+    fn rms_norm_backward(&self, args: ops::rms_norm::Backward<'_, Self>) -> Result<()> {
+        rms_norm::backward(self, args)
     }
-    fn rms_norm_workspace(&self, shape: ops::norm::Shape) -> usize {
-        norm::workspace(shape)
+    fn rms_norm_workspace(&self, shape: ops::rms_norm::Shape) -> usize {
+        rms_norm::workspace(shape)
     }
     fn rope(&self, args: ops::rope::Apply<'_, Self>) -> Result<()> {
         rope::apply(self, args)

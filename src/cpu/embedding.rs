@@ -1,7 +1,7 @@
 //! Token embedding.
 
-use crate::{Result, host};
 use crate::ops::embedding::{Backward, Forward};
+use crate::{Result, host};
 
 use super::simd::{Kernel, Simd};
 use super::threads::DisjointMut;

@@ -21,8 +21,8 @@ use super::grouped_gemm::Gather;
 use super::isa::Isa;
 use super::simd::{Kernel, Simd};
 use super::threads::DisjointMut;
-use crate::{Result, host};
 use crate::ops::activation::Activation;
+use crate::{Result, host};
 
 /// The shape of every expert of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Permutation: plan, dispatch, combine.
 
-use crate::{Result, host};
 use crate::ops::permutation::{Combine, CombineBackward, Dispatch, DispatchBackward, Plan};
+use crate::{Result, host};
 
 use super::simd::{Kernel, Simd};
 use super::threads::DisjointMut;

@@ -1,11 +1,11 @@
 //! The document pool.
 
-use crate::{Result, host};
 use crate::ops::pool::Keep;
+use crate::{Result, host};
 
+use super::Cpu;
 use super::simd::{Kernel, Simd};
 use super::threads::DisjointMut;
-use super::{Cpu, vector};
 
 /// Tokens whose probabilities are summed before they are added to a document's score. It bounds the rounding error of
 /// long documents, and the shifts and divisors of one block fit the stack.
@@ -25,15 +25,48 @@ pub(super) fn keep(cpu: &Cpu, args: Keep<'_, Cpu>) -> Result<()> {
         // SAFETY: a segment's row of the mask belongs to one task.
         let keep = unsafe { keep.slice_mut(segment * routed..(segment + 1) * routed) };
         let places = (args.sizes[segment] as usize).saturating_sub(args.forced);
-        cpu.isa.dispatch(Document { logits, experts, free: routed - args.forced, places, score, keep });
+        let scale = Scale {
+            bias: args.bias.map(|bias| &bias[..routed]),
+            inverse_temperature: (1.0 / args.temperature) as f32,
+        };
+        let free = routed - args.forced;
+        cpu.isa.dispatch(Document { logits, experts, scale, free, places, score, keep });
     });
     Ok(())
+}
+
+/// What turns logits into the exponents of a softmax.
+#[derive(Clone, Copy)]
+struct Scale<'a> {
+    /// Bias of the routed experts.
+    bias: Option<&'a [f32]>,
+    inverse_temperature: f32,
+}
+
+impl Scale<'_> {
+    /// `z + bias` of the experts `at..end`, one vector, `-inf` beyond.
+    #[inline(always)]
+    fn biased<S: Simd>(&self, s: S, z: &[f32], at: usize, end: usize) -> S::F {
+        let logits = s.load_partial(&z[at..end], f32::NEG_INFINITY);
+        match self.bias {
+            Some(bias) => logits + s.load_partial(&bias[at..end], 0.0),
+            None => logits,
+        }
+    }
+
+    /// `e^((z + bias - shift) / temperature)` of the experts `at..end`, one vector, 0 beyond.
+    #[inline(always)]
+    fn exponential<S: Simd>(&self, s: S, z: &[f32], at: usize, end: usize, shift: f32) -> S::F {
+        let above = self.biased(s, z, at, end) - s.splat(shift);
+        s.exp(above * s.splat(self.inverse_temperature))
+    }
 }
 
 /// Scores and mask of one document.
 struct Document<'a> {
     logits: &'a [f32],
     experts: usize,
+    scale: Scale<'a>,
     /// Routed experts that compete: all but the forced ones.
     free: usize,
     /// How many of those are kept.
@@ -51,13 +84,13 @@ impl Kernel for Document<'_> {
         for block in self.logits.chunks(TOKENS * self.experts) {
             let mut rows = [(0.0f32, 0.0f32); TOKENS];
             for (row, z) in rows.iter_mut().zip(block.chunks_exact(self.experts)) {
-                *row = shift_and_factor(s, &z[..routed]);
+                *row = shift_and_factor(s, self.scale, &z[..routed]);
             }
             for at in (0..routed).step_by(S::LANES) {
                 let end = routed.min(at + S::LANES);
                 let mut sum = s.splat(0.0);
                 for (z, &(shift, factor)) in block.chunks_exact(self.experts).zip(&rows) {
-                    let e = s.exp(s.load_partial(&z[at..end], f32::NEG_INFINITY) - s.splat(shift));
+                    let e = self.scale.exponential(s, z, at, end, shift);
                     sum = s.fma(e, s.splat(factor), sum);
                 }
                 let total = s.load_partial(&self.score[at..end], 0.0) + sum;
@@ -77,17 +110,22 @@ impl Kernel for Document<'_> {
     }
 }
 
-/// The maximum, and 1 over the sum of exponentials above it: what turns logits into probabilities. A row without a finite
-/// maximum has none.
+/// The greatest biased logit, and 1 over the sum of exponentials above it: what turns logits into probabilities. A row
+/// without a finite maximum has none.
 #[inline(always)]
-fn shift_and_factor<S: Simd>(s: S, z: &[f32]) -> (f32, f32) {
-    let max = vector::max(s, z);
+fn shift_and_factor<S: Simd>(s: S, scale: Scale<'_>, z: &[f32]) -> (f32, f32) {
+    let vectors = (0..z.len()).step_by(S::LANES).map(|at| (at, z.len().min(at + S::LANES)));
+    let mut max = s.splat(f32::NEG_INFINITY);
+    for (at, end) in vectors.clone() {
+        max = s.max(scale.biased(s, z, at, end), max);
+    }
+    let max = s.reduce_max(max);
     if max == f32::NEG_INFINITY {
         return (0.0, 0.0);
     }
     let mut sum = s.splat(0.0);
-    for part in z.chunks(S::LANES) {
-        sum = sum + s.exp(s.load_partial(part, f32::NEG_INFINITY) - s.splat(max));
+    for (at, end) in vectors {
+        sum = sum + scale.exponential(s, z, at, end, max);
     }
     (max, 1.0 / s.reduce_add(sum))
 }

@@ -1,8 +1,8 @@
 //! The ops that are matrix products, as the backend's argument structs state them. The kernels check lengths again, since
 //! their inner loops trust them; what is checked here is what the structs promise beyond.
 
-use crate::{Result, host};
 use crate::ops::{experts as expert_ops, grouped_gemm as grouped_ops, linear as linear_ops};
+use crate::{Result, host};
 
 use super::gemm::Machine;
 use super::grouped_gemm::Gather;

@@ -1,12 +1,12 @@
 //! Rotary position embedding.
 
-use crate::{Result, host};
 use crate::ops::rope::{Apply, Shape};
+use crate::{Result, host};
 
+use super::Cpu;
 use super::memory::row_mut;
 use super::simd::{Kernel, Simd};
 use super::threads::DisjointMut;
-use super::Cpu;
 
 /// Rows of a task.
 const ROWS: usize = 32;

@@ -7,14 +7,18 @@ mod select;
 pub(super) use backward::backward;
 pub(super) use forward::forward;
 
+use crate::ops::router::{KeepMask, RouterConfig, Score};
 use crate::{Result, host};
-use crate::ops::router::{KeepMask, RouterConfig};
 
-use super::simd::Simd;
 use super::Cpu;
+use super::simd::Simd;
 
 /// Tokens of a task.
 const TOKENS: usize = 64;
+/// Below this, `e^x` is 0 in f64.
+const UNDERFLOW: f64 = -745.133_219_101_941_2;
+/// From here on, `1 / (1 + e^-x)` is 1 in f64.
+const SATURATION: f64 = 36.736_800_569_677_1;
 
 /// The inputs that both passes read.
 #[derive(Clone, Copy)]
@@ -83,6 +87,20 @@ impl Token<'_> {
         self.bias.map_or(0.0, |bias| bias[expert])
     }
 
+    /// What orders the allowed routed experts as their exact scores do: the biased logit, which f64 holds with all its digits
+    /// where f32 scores underflow, saturate or round to the same value; equal where f64 scores are equal because the
+    /// exponential underflows or the sigmoid saturates. `greatest` is the greatest biased logit.
+    #[inline(always)]
+    fn rank(&self, config: &RouterConfig, greatest: f64, expert: usize) -> f64 {
+        let z = f64::from(self.logits[expert]) + f64::from(self.bias(expert));
+        match config.score {
+            Score::Softmax if (z - greatest) < UNDERFLOW * config.temperature => f64::NEG_INFINITY,
+            Score::Sigmoid if z < UNDERFLOW * config.temperature => f64::NEG_INFINITY,
+            Score::Sigmoid if z > SATURATION * config.temperature => SATURATION * config.temperature,
+            Score::Softmax | Score::Sigmoid => z,
+        }
+    }
+
     /// Whether routed expert `expert` is masked out or its logit is `-inf`.
     #[inline(always)]
     fn forbidden(&self, expert: usize) -> bool {
@@ -100,11 +118,12 @@ impl Token<'_> {
         }
         self.mask(z);
         let max = super::vector::max(s, z);
-        if max == f32::NEG_INFINITY {
-            return None;
-        }
-        // A NaN among the logits may leave no expert equal to the maximum; any shift does then.
-        let expert = z.iter().position(|&z| z == max).unwrap_or(0);
+        // The maximum passes over NaN. Where there is nothing else, NaN is the shift: it must reach the scores, not look like
+        // a token without experts.
+        let expert = match max {
+            f32::NEG_INFINITY => z.iter().position(|z| z.is_nan())?,
+            _ => z.iter().position(|&z| z == max).unwrap_or(0),
+        };
         Some(Shift { logit: self.logits[expert], bias: self.bias(expert) })
     }
 

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use crate::{Result, host};
 use crate::ops::smoothing::{Backward, Forward, Shape};
+use crate::{Result, host};
 
-use super::simd::{Kernel, Simd};
 use super::Cpu;
+use super::simd::{Kernel, Simd};
 
 /// Tokens of a task of the forward pass and of the input's gradient.
 const TOKENS: usize = 64;

@@ -145,8 +145,11 @@ impl<B: Backend> DomainConsistency<'_, B> {
         length(OP, "probs", &self.probs, &[self.tokens, self.routed])?;
         length(OP, "dprobs", &self.dprobs, &[self.tokens, self.routed])?;
         length(OP, "loss", &self.loss, &[1])?;
-        let means =
-            super::check::product(OP, "workspace", &[self.segments.count().saturating_add(self.domains), self.routed])?;
+        let means = super::check::product(
+            OP,
+            "workspace",
+            &[self.segments.count().saturating_add(self.domains), self.routed],
+        )?;
         super::check::at_least(OP, "workspace", &self.workspace, means)
     }
 }

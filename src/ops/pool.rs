@@ -1,11 +1,11 @@
 //! The document pool, the heart of EMO: every document chooses the experts that its tokens may use.
 
-use super::check::{length, positive, require};
+use super::check::{length, optional, positive, require};
 use super::segments::Segments;
 use crate::Result;
 use crate::backend::{Backend, Indices, View, ViewMut};
 
-/// `score_D[i] = sum_{t in D} softmax(logits_t[..E_r])_i`; `keep[D, i] = 1` for the `size_D` largest scores, the last
+/// `score_D[i] = sum_{t in D} softmax((logits_t[..E_r] + bias[..E_r]) / temperature)_i`; `keep[D, i] = 1` for the `size_D` largest scores, the last
 /// `forced` routed experts always among them (ties: lower index). A size of `E_r` or more keeps every expert.
 ///
 /// No gradient passes through the choice. Source: emo.md 2.1 steps 3-7.
@@ -22,6 +22,10 @@ pub struct Keep<'a, B: Backend> {
     pub segments: Segments<'a, B>,
     /// `[tokens, experts]`.
     pub logits: View<'a, B>,
+    /// The router's gate bias `[experts]`, so that a document's scores are made of what its tokens' scores are made of.
+    pub bias: Option<View<'a, B>>,
+    /// The router's temperature; 1 leaves the logits.
+    pub temperature: f64,
     /// Pool size of each segment, `[segments]`; see [`draw_size`].
     pub sizes: Indices<'a, B>,
     /// Output `[segments, E_r]`, 1 = may be used.
@@ -35,10 +39,31 @@ impl<B: Backend> Keep<'_, B> {
     pub fn check(&self) -> Result<()> {
         const OP: &str = "pool_keep";
         positive(OP, "routed", self.routed)?;
-        require(self.routed <= self.experts, OP, "routed", format_args!("at most {}", self.experts), self.routed)?;
-        require(self.forced <= self.routed, OP, "forced", format_args!("at most {}", self.routed), self.forced)?;
+        require(
+            self.routed <= self.experts,
+            OP,
+            "routed",
+            format_args!("at most {}", self.experts),
+            self.routed,
+        )?;
+        require(
+            self.forced <= self.routed,
+            OP,
+            "forced",
+            format_args!("at most {}", self.routed),
+            self.forced,
+        )?;
         self.segments.check(OP, self.tokens)?;
         length(OP, "logits", &self.logits, &[self.tokens, self.experts])?;
+        optional(OP, "bias", &self.bias, &[self.experts])?;
+        let temperature = self.temperature;
+        require(
+            temperature.is_finite() && temperature > 0.0,
+            OP,
+            "temperature",
+            "positive and finite",
+            temperature,
+        )?;
         length(OP, "sizes", &self.sizes, &[self.segments.count()])?;
         length(OP, "keep", &self.keep, &[self.segments.count(), self.routed])?;
         length(OP, "scores", &self.scores, &[self.segments.count(), self.routed])

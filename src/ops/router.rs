@@ -210,6 +210,14 @@ impl<B: Backend> Forward<'_, B> {
         length(OP, "probs", &self.probs, &[self.tokens, config.routed()])?;
         length(OP, "weights", &self.weights, &[self.tokens, config.top_k])?;
         length(OP, "indices", &self.indices, &[self.tokens, config.top_k])?;
+        let slots = self.tokens.saturating_mul(config.top_k);
+        require(
+            slots <= u32::MAX as usize,
+            OP,
+            "tokens",
+            "at most 2^32 - 1 slots, which counts can hold",
+            slots,
+        )?;
         length(OP, "counts", &self.counts, &[config.experts])?;
         length(OP, "lse", &self.lse, &[self.tokens])
     }

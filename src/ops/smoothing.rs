@@ -32,7 +32,13 @@ impl Shape {
     fn check(&self, op: &'static str) -> Result<()> {
         positive(op, "channels", self.channels)?;
         require((1..=9).contains(&self.width), op, "width", "1 to 9", self.width)?;
-        require(self.ahead < self.width, op, "ahead", format_args!("below width = {}", self.width), self.ahead)
+        require(
+            self.ahead < self.width,
+            op,
+            "ahead",
+            format_args!("below width = {}", self.width),
+            self.ahead,
+        )
     }
 }
 

@@ -1,17 +1,17 @@
 //! The dense transformer's ops and the optimiser.
 
 use super::{Oracle, add_to, store};
-use crate::ops::{activation, adamw, attention, cross_entropy, embedding, linear, norm, rope};
+use crate::ops::{activation, adamw, attention, cross_entropy, embedding, linear, rms_norm, rope};
 use crate::{Error, Result, host, reference};
 
 /// The vectors of a strided norm op, one after the other.
-fn packed(x: &[f64], shape: norm::Shape) -> Vec<f64> {
+fn packed(x: &[f64], shape: rms_norm::Shape) -> Vec<f64> {
     (0..shape.rows)
         .flat_map(|row| x[row * shape.stride..][..shape.groups * shape.width].iter().copied())
         .collect()
 }
 
-fn unpacked(target: &mut [f64], source: &[f64], shape: norm::Shape, accumulate: bool) {
+fn unpacked(target: &mut [f64], source: &[f64], shape: rms_norm::Shape, accumulate: bool) {
     let width = shape.groups * shape.width;
     for row in 0..shape.rows {
         store(&mut target[row * shape.stride..][..width], &source[row * width..][..width], accumulate);
@@ -47,7 +47,7 @@ pub(super) fn embedding_backward(args: embedding::Backward<'_, Oracle>) -> Resul
     Ok(())
 }
 
-pub(super) fn rms_norm_forward(args: norm::Forward<'_, Oracle>) -> Result<()> {
+pub(super) fn rms_norm_forward(args: rms_norm::Forward<'_, Oracle>) -> Result<()> {
     args.check()?;
     let x = packed(args.x, args.shape);
     for (rstd, x) in args.rstd.iter_mut().zip(x.chunks_exact(args.shape.width.max(1))) {
@@ -57,7 +57,7 @@ pub(super) fn rms_norm_forward(args: norm::Forward<'_, Oracle>) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn rms_norm_backward(args: norm::Backward<'_, Oracle>) -> Result<()> {
+pub(super) fn rms_norm_backward(args: rms_norm::Backward<'_, Oracle>) -> Result<()> {
     args.check(0)?;
     let (x, dy) = (packed(args.x, args.shape), packed(args.dy, args.shape));
     let (dx, dweight) = reference::rms_norm::backward_with(&x, args.weight, args.rstd, &dy);

@@ -13,7 +13,7 @@ use std::ops::Range;
 use crate::backend::{Backend, Element, Len, View, ViewMut};
 use crate::ops::{
     activation, adamw, attention, cross_entropy, embedding, experts as expert_ops, grouped_gemm, linear,
-    losses, norm, permutation, pool, rope, router, router_logits, smoothing,
+    losses, permutation, pool, rms_norm, rope, router, router_logits, smoothing,
 };
 use crate::{Error, Result, host};
 
@@ -120,15 +120,15 @@ impl Backend for Oracle {
         dense::embedding_backward(args)
     }
 
-    fn rms_norm_forward(&self, args: norm::Forward<'_, Self>) -> Result<()> {
+    fn rms_norm_forward(&self, args: rms_norm::Forward<'_, Self>) -> Result<()> {
         dense::rms_norm_forward(args)
     }
 
-    fn rms_norm_backward(&self, args: norm::Backward<'_, Self>) -> Result<()> {
+    fn rms_norm_backward(&self, args: rms_norm::Backward<'_, Self>) -> Result<()> {
         dense::rms_norm_backward(args)
     }
 
-    fn rms_norm_workspace(&self, _: norm::Shape) -> usize {
+    fn rms_norm_workspace(&self, _: rms_norm::Shape) -> usize {
         0
     }
 

@@ -81,7 +81,10 @@ pub(super) fn smoothing_backward(args: smoothing::Backward<'_, Oracle>) -> Resul
 pub(super) fn pool_keep(args: pool::Keep<'_, Oracle>) -> Result<()> {
     args.check()?;
     host::segments("pool_keep", &args.segments, args.tokens)?;
-    let scores = reference::pool::scores(args.logits, args.experts, args.routed, args.segments.offsets);
+    let bias = |expert: usize| args.bias.map_or(0.0, |bias| bias[expert]);
+    let scaled = |(at, logit): (usize, &f64)| (logit + bias(at % args.experts)) / args.temperature;
+    let logits: Vec<f64> = args.logits.iter().enumerate().map(scaled).collect();
+    let scores = reference::pool::scores(&logits, args.experts, args.routed, args.segments.offsets);
     let keep = reference::pool::select(&scores, args.routed, args.sizes, args.forced);
     args.scores.copy_from_slice(&scores);
     args.keep.iter_mut().zip(keep).for_each(|(target, keep)| *target = u8::from(keep));
@@ -176,7 +179,7 @@ pub(super) fn domain_consistency(args: losses::DomainConsistency<'_, Oracle>) ->
 pub(super) fn redundancy(args: losses::Redundancy<'_, Oracle>) -> Result<()> {
     args.check()?;
     let losses::Redundancy { tokens, top_k, routed_k, width, .. } = args;
-    host::below("redundancy", "inverse", args.inverse, tokens * top_k)?;
+    host::permutation("redundancy", "inverse", args.inverse, &mut vec![0; args.inverse.len()])?;
     let routed_slots = || (0..tokens * top_k).filter(|slot| slot % top_k < routed_k);
     let row = |slot: usize| args.inverse[slot] as usize * width;
     let rows: Vec<f64> =

@@ -2,7 +2,7 @@
 //!
 //! For document `D` with pool size `m` over `E_r` routed experts:
 //! ```text
-//! score[i] = Σ_{t in D} softmax(z[t, :E_r])_i
+//! score[i] = Σ_{t in D} softmax(z[t, :E_r])_i                z the router's logits, gate bias and temperature applied
 //! keep     = the last `forced` routed experts, then the best others by score until m are kept (ties: lower index)
 //! ```
 //! The forced experts count inside `m` and stay in even where `m` is smaller. `m >= E_r` keeps all. The choice carries no

@@ -218,6 +218,8 @@ impl<B: Backend> KernelBackend for Ops<'_, B> {
             forced,
             segments: segments(self.backend, offsets).all(),
             logits: self.reals(logits).all(),
+            bias: None,
+            temperature: 1.0,
             sizes: hold(self.backend, sizes).all(),
             keep: keep.all_mut(),
             scores: scores.all_mut(),

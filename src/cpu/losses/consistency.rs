@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use crate::{Result, host};
+use crate::cpu::Cpu;
 use crate::cpu::simd::{Kernel, Simd};
 use crate::cpu::threads::DisjointMut;
-use crate::cpu::Cpu;
 use crate::ops::losses::{DomainConsistency, SequenceConsistency};
+use crate::{Result, host};
 
 use super::sum_blocks;
 

@@ -1,10 +1,10 @@
 //! Redundancy of the experts a token chose.
 
-use crate::{Result, host};
 use crate::cpu::simd::{Kernel, Simd};
 use crate::cpu::threads::DisjointMut;
 use crate::cpu::{Cpu, vector};
 use crate::ops::losses::Redundancy;
+use crate::{Result, host};
 
 use super::PARTS;
 

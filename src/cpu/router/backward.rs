@@ -1,10 +1,10 @@
 //! The backward pass, in one pass as well.
 
-use crate::{Result, host};
 use crate::cpu::simd::{Kernel, Simd};
 use crate::cpu::threads::DisjointMut;
 use crate::cpu::{Cpu, vector};
 use crate::ops::router::{Backward, Normalise, RouterConfig, Score, SharedWeight};
+use crate::{Result, host};
 
 use super::forward::norm;
 use super::{Inputs, TOKENS, Token};

@@ -59,16 +59,16 @@ impl Kernel for Tokens<'_, '_> {
         let rows = rows.zip(self.indices.chunks_exact_mut(top_k)).zip(self.lse);
         for (i, (((p, weights), indices), lse)) in rows.enumerate() {
             let token = self.inputs.token(self.first + i);
-            *lse = score(s, config, &token, p);
+            let greatest;
+            (*lse, greatest) = score(s, config, &token, p);
 
             let (weights, shared_weights) = weights.split_at_mut(routed_k);
             let (indices, shared_indices) = indices.split_at_mut(routed_k);
             let (taken, free) = indices.split_at_mut(always);
             taken.copy_from_slice(&config.always_active);
-            let choices = &mut weights[always..];
             match self.selection_bias {
-                None => select::top(&token, |e| p[e], taken, free, choices),
-                Some(bias) => select::top(&token, |e| p[e] + bias[e], taken, free, choices),
+                None => select::top(&token, |e| token.rank(config, greatest, e), taken, free),
+                Some(bias) => select::top(&token, |e| f64::from(p[e]) + f64::from(bias[e]), taken, free),
             }
             for (weight, &expert) in weights.iter_mut().zip(&*indices) {
                 *weight = p[expert as usize];
@@ -92,12 +92,12 @@ impl Kernel for Tokens<'_, '_> {
     }
 }
 
-/// Writes the scores of one token and returns its log-sum-exp.
+/// Writes the scores of one token and returns its log-sum-exp and its greatest biased logit.
 #[inline(always)]
-fn score<S: Simd>(s: S, config: &RouterConfig, token: &super::Token<'_>, p: &mut [f32]) -> f32 {
+fn score<S: Simd>(s: S, config: &RouterConfig, token: &super::Token<'_>, p: &mut [f32]) -> (f32, f64) {
     let Some(shift) = token.shift(s, p) else {
         p.fill(0.0);
-        return 0.0;
+        return (0.0, f64::NEG_INFINITY);
     };
     let inverse_temperature = (1.0 / config.temperature) as f32;
     // The log-sum-exp belongs to the logits before the temperature.
@@ -127,7 +127,7 @@ fn score<S: Simd>(s: S, config: &RouterConfig, token: &super::Token<'_>, p: &mut
             }
         }
     }
-    lse
+    (lse, shift.value())
 }
 
 /// The divisor of the selected scores, 1 without normalisation.

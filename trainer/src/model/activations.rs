@@ -211,7 +211,7 @@ impl<B: Backend> Scratch<B> {
 }
 
 fn workspace<B: Backend>(backend: &B, config: &ModelConfig, capacity: &Capacity) -> usize {
-    let norm = emo::ops::norm::Shape::rows(capacity.tokens, config.width);
+    let norm = emo::ops::rms_norm::Shape::rows(capacity.tokens, config.width);
     [
         backend.rms_norm_workspace(norm),
         attention::workspace(backend, config, capacity),

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use emo::Result;
 use emo::backend::Backend;
-use emo::ops::{activation, attention, linear, norm, rope};
+use emo::ops::{activation, attention, linear, rms_norm, rope};
 
 use super::{Context, whole};
 use crate::model::activations::{Capacity, Planner, Purpose, read, write};
@@ -104,14 +104,14 @@ fn shape(config: &ModelConfig, tokens: usize, longest: usize) -> attention::Shap
 }
 
 /// Shape and start inside a packed row of the query norm and the key norm.
-fn qk_norms(config: &ModelConfig, rows: usize) -> Option<[(norm::Shape, usize); 2]> {
+fn qk_norms(config: &ModelConfig, rows: usize) -> Option<[(rms_norm::Shape, usize); 2]> {
     let stride = config.qkv_width();
     let [q, k] = match config.qk_norm {
         QkNorm::None => return None,
         QkNorm::FullWidth => [(1, config.query_width()), (1, config.key_width())],
         QkNorm::PerHead => [(config.heads, config.head_dim), (config.kv_heads, config.head_dim)],
     };
-    let shape = |(groups, width)| norm::Shape { rows, groups, width, stride };
+    let shape = |(groups, width)| rms_norm::Shape { rows, groups, width, stride };
     Some([(shape(q), 0), (shape(k), config.query_width())])
 }
 
@@ -276,7 +276,7 @@ fn qk_norm_forward<B: Backend>(
     let parts = qk_norms(cx.config, cx.tokens()).into_iter().flatten();
     for (((shape, start), rstd), weight) in parts.zip(rstd).zip(qk_weights(layer)) {
         let Some(weight) = weight else { continue };
-        backend.rms_norm_forward(norm::Forward {
+        backend.rms_norm_forward(rms_norm::Forward {
             shape,
             eps: cx.config.norm_eps,
             x: backend.view(x, start..packed)?,
@@ -304,7 +304,7 @@ fn qk_norm_backward<B: Backend>(
     let parts = qk_norms(cx.config, cx.tokens()).into_iter().flatten();
     for (((shape, start), rstd), weight) in parts.zip(rstd).zip(qk_weights(layer)) {
         let Some(weight) = weight else { continue };
-        backend.rms_norm_backward(norm::Backward {
+        backend.rms_norm_backward(rms_norm::Backward {
             shape,
             x: backend.view(x, start..packed)?,
             weight: cx.weight(weight)?,

@@ -286,6 +286,8 @@ fn route<B: Backend>(
             forced: moe.forced,
             segments: cx.batch.routing(backend)?,
             logits: read(backend, &cache.logits, elements)?,
+            bias: cx.optional_weight(layer.weights.bias)?,
+            temperature: layer.router.temperature,
             sizes: cx.batch.pool_sizes(backend, layer.ordinal)?,
             keep: write(backend, &mut cache.keep, scores)?,
             scores: write(backend, &mut scratch.scores, scores)?,

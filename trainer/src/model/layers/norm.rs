@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use emo::Result;
 use emo::backend::Backend;
-use emo::ops::norm::{Backward, Forward, Shape};
+use emo::ops::rms_norm::{Backward, Forward, Shape};
 
 use super::{Context, whole};
 use crate::model::activations::{read, write};

@@ -1,7 +1,7 @@
 //! RMSNorm.
 
 use crate::Result;
-use crate::ops::norm::{Backward, Forward, Shape};
+use crate::ops::rms_norm::{Backward, Forward, Shape};
 
 use super::memory::row_mut;
 use super::simd::{Kernel, Simd};
