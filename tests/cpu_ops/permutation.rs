@@ -82,7 +82,7 @@ impl Call for Moves {
             dweights: dweights.all_mut(),
         })
         .unwrap();
-        let plan = [("order", order), ("token", token), ("offsets", offsets), ("inverse", inverse)];
+        let plan = [("order", &order), ("token", &token), ("offsets", &offsets), ("inverse", &inverse)];
         let mut outputs: Outputs = plan.into_iter().map(|(name, held)| (name, widen(&held.get()))).collect();
         outputs.extend([("rows", rows.reals()), ("dx", dx.reals())]);
         outputs.extend([("y", combine(false)), ("y added", combine(true))]);

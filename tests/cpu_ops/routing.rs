@@ -1,7 +1,7 @@
 //! Router logits, smoothing, pools and the router.
 
 use crate::agree::{Call, Outputs, agree, machines, values, widen};
-use crate::device::{Held, hold, reals, segments, unset, unset_indices};
+use crate::device::{Held, HeldSegments, hold, reals, segments, unset, unset_indices};
 use crate::shapes::{Routing, documents, routings};
 use emo::Backend;
 use emo::ops::router::{KeepMask, Normalise, RouterConfig, Score, SharedWeight};
@@ -178,6 +178,18 @@ struct Route<'a> {
     per_segment: bool,
 }
 
+/// Made anew for each call: all views of one call share a lifetime.
+fn mask<'a, B: Backend>(
+    by_segment: Option<(&'a Held<'_, B, u8>, &'a HeldSegments<'_, B>)>,
+    by_token: Option<&'a Held<'_, B, u8>>,
+) -> KeepMask<'a, B> {
+    match (by_segment, by_token) {
+        (Some((keep, segments)), _) => KeepMask::PerSegment(keep.all(), segments.all()),
+        (None, Some(keep)) => KeepMask::PerToken(keep.all()),
+        (None, None) => KeepMask::All,
+    }
+}
+
 impl Call for Route<'_> {
     fn name(&self) -> String {
         format!("router {:?} on {}, biased: {}", self.config, self.case.name, self.biased)
@@ -199,11 +211,7 @@ impl Call for Route<'_> {
         let of_token =
             case.keep.as_ref().map(|keep| keep.iter().map(|&keep| u8::from(keep)).collect::<Vec<_>>());
         let of_token = of_token.map(|keep| hold(b, &keep));
-        let keep = match &of_token {
-            _ if self.per_segment => KeepMask::PerSegment(of_segment.all(), segments.all()),
-            Some(keep) => KeepMask::PerToken(keep.all()),
-            None => KeepMask::All,
-        };
+        let by_segment = self.per_segment.then_some((&of_segment, &segments));
         let (mut probs, mut weights) = (unset(b, tokens * routed), unset(b, tokens * top_k));
         let mut indices = unset_indices(b, tokens * top_k);
         let (mut counts, mut lse) = (unset_indices(b, case.experts), unset(b, tokens));
@@ -213,7 +221,7 @@ impl Call for Route<'_> {
             logits: logits.all(),
             bias: bias.as_ref().map(Held::all),
             selection_bias: selection_bias.as_ref().map(Held::all),
-            keep,
+            keep: mask(by_segment, of_token.as_ref()),
             probs: probs.all_mut(),
             weights: weights.all_mut(),
             indices: indices.all_mut(),
@@ -229,7 +237,7 @@ impl Call for Route<'_> {
             tokens,
             logits: logits.all(),
             bias: bias.as_ref().map(Held::all),
-            keep,
+            keep: mask(by_segment, of_token.as_ref()),
             probs: probs.all(),
             weights: weights.all(),
             indices: indices.all(),
