@@ -1,5 +1,15 @@
 //! Pretrains EMO, a mixture-of-experts language model whose modules emerge from document boundaries.
 
+pub mod checkpoint;
+pub mod cli;
+pub mod commands;
+pub mod config;
 pub mod data;
+pub mod error;
 pub mod metrics;
+pub mod model;
 pub mod progress;
+pub mod report;
+pub mod train;
+
+pub use error::{Error, Result};

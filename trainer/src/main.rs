@@ -1,2 +1,25 @@
-//! The trainer.
-fn main() {}
+//! `trainer`: the table of contents.
+//!
+//! * [`trainer::cli`] — what can be said on the command line
+//! * [`trainer::commands`] — one file a command
+//! * [`trainer::config`] — presets, TOML files, `--set`
+//! * [`trainer::data`] — text -> tokens -> packed batches
+//! * [`trainer::model`] — the decoder, forward and backward side by side
+//! * [`trainer::train`] — the loop: schedule, optimiser, validation, routing statistics
+//! * [`trainer::checkpoint`] — atomic folders that are Hugging Face checkpoints
+//! * [`trainer::report`] — metrics, progress line, report.html
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_target(false).init();
+    match trainer::commands::run(&trainer::cli::Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

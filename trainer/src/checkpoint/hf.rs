@@ -1,0 +1,211 @@
+//! Models in the Hugging Face layout: a folder with `config.json` and safetensors files.
+//!
+//! Read: `emo`, `olmoe`, `flex_olmo`, `mixtral`, `qwen3_moe`, one file or shards with an index, f32 or bf16.
+//! Written: `emo`, one f32 file, names of emo.md 8.2.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use emo::backend::Backend;
+use serde_json::Value;
+
+use super::safetensors::{Planned, Reader};
+use super::{Error, Family, HfTensor, Result, hf_config, hf_names, safetensors};
+use crate::model::{Capacity, Layout, Model, ModelConfig};
+
+const CONFIG: &str = "config.json";
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// The configuration of a checkpoint folder.
+///
+/// # Errors
+/// No such file, not JSON, or a setting that this program cannot run, by key.
+pub fn read_config(folder: &Path) -> Result<(ModelConfig, Family)> {
+    hf_config::read(&read_json(&folder.join(CONFIG))?)
+}
+
+/// The configuration of the text of a `config.json`.
+pub fn parse_config(text: &str) -> Result<(ModelConfig, Family)> {
+    let json = serde_json::from_str(text).map_err(|error| Error::format(Path::new(CONFIG), error))?;
+    hf_config::read(&json)
+}
+
+/// The `config.json` of a model, as [`save`] writes it.
+pub fn config_json(config: &ModelConfig) -> Result<Value> {
+    hf_config::write(config)
+}
+
+/// Every trained tensor of a checkpoint of this family and its place in the arena.
+pub fn tensors(config: &ModelConfig, layout: &Layout, family: Family) -> Vec<HfTensor> {
+    hf_names::tensors(config, layout, family)
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    let text = std::fs::read(path).map_err(Error::io(path))?;
+    serde_json::from_slice(&text).map_err(|error| Error::format(path, format!("not JSON: {error}")))
+}
+
+/// A checkpoint as a model.
+///
+/// # Errors
+/// Anything wrong with the configuration, and tensors that are missing, superfluous or of another shape, by name.
+pub fn load<B: Backend>(folder: &Path, backend: Arc<B>, capacity: Capacity) -> Result<Model<B>> {
+    let (config, family) = read_config(folder)?;
+    load_as(folder, config, family, backend, capacity)
+}
+
+/// [`load`] under a configuration of the caller's: the same tensors, another rule (for example the weight of shared
+/// experts, or experts forced into every pool).
+pub fn load_as<B: Backend>(
+    folder: &Path,
+    config: ModelConfig,
+    family: Family,
+    backend: Arc<B>,
+    capacity: Capacity,
+) -> Result<Model<B>> {
+    // Names and shapes are checked before memory is taken.
+    let mut source = Source::open(folder)?;
+    let layout = Layout::new(&config)?;
+    let tensors = hf_names::tensors(&config, &layout, family);
+    source.check(&config, &tensors)?;
+    let mut model = Model::new(backend, config, capacity)?;
+    for tensor in &tensors {
+        let values = source.floats(&tensor.name, &tensor.shape)?;
+        model.set_parameters(tensor.range.start, &values)?;
+    }
+    for (ordinal, (name, experts)) in selection_biases(model.config()).into_iter().enumerate() {
+        if source.contains(&name) {
+            let values = source.floats(&name, &[experts])?;
+            model.set_selection_bias(ordinal, &values)?;
+        }
+    }
+    Ok(model)
+}
+
+/// Name and size of the score-correction bias of each layer with experts.
+fn selection_biases(config: &ModelConfig) -> Vec<(String, usize)> {
+    config.moe_layers().map(|(layer, moe)| (hf_names::selection_bias(layer), moe.routed())).collect()
+}
+
+/// Writes `config.json` and `model.safetensors`, each whole or not at all, and returns their paths.
+pub fn save<B: Backend>(folder: &Path, model: &Model<B>) -> Result<Vec<PathBuf>> {
+    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    let mut parts: Vec<(Planned, Part)> = tensors(model.config(), model.layout(), Family::Emo)
+        .into_iter()
+        .map(|tensor| (Planned { name: tensor.name, shape: tensor.shape }, Part::Parameter(tensor.range)))
+        .collect();
+    for (ordinal, (name, experts)) in selection_biases(model.config()).into_iter().enumerate() {
+        if model.selection_bias(ordinal)?.is_some() {
+            parts.push((Planned { name, shape: vec![experts] }, Part::SelectionBias(ordinal)));
+        }
+    }
+    let (planned, parts): (Vec<Planned>, Vec<Part>) = parts.into_iter().unzip();
+    let weights = folder.join(SINGLE);
+    safetensors::write(&weights, &planned, |index| {
+        Ok(match &parts[index] {
+            Part::Parameter(range) => model.get_parameters(range.clone())?,
+            Part::SelectionBias(ordinal) => model.selection_bias(*ordinal)?.unwrap_or_default(),
+        })
+    })?;
+    let path = folder.join(CONFIG);
+    let config = format!("{:#}\n", config_json(model.config())?);
+    safetensors::replace(&path, |file| file.write_all(config.as_bytes()).map_err(Error::io(&path)))?;
+    Ok(vec![path, weights])
+}
+
+enum Part {
+    Parameter(std::ops::Range<usize>),
+    SelectionBias(usize),
+}
+
+/// The files of a checkpoint and which of them has which tensor.
+struct Source {
+    files: Vec<Reader>,
+    file_of: BTreeMap<String, usize>,
+}
+
+impl Source {
+    fn open(folder: &Path) -> Result<Self> {
+        let index = folder.join(INDEX);
+        if !index.exists() {
+            let file = Reader::open(&folder.join(SINGLE))?;
+            let file_of = file.tensors().keys().map(|name| (name.clone(), 0)).collect();
+            return Ok(Self { files: vec![file], file_of });
+        }
+        let json = read_json(&index)?;
+        let map = json
+            .get("weight_map")
+            .and_then(Value::as_object)
+            .ok_or_else(|| Error::format(&index, "`weight_map` must be an object"))?;
+        let mut names: Vec<(String, String)> = Vec::with_capacity(map.len());
+        for (tensor, file) in map {
+            let file = file.as_str().filter(|file| !file.contains(['/', '\\']));
+            let file = file.ok_or_else(|| {
+                Error::format(&index, format!("`{tensor}` must name a file of the same folder"))
+            })?;
+            names.push((tensor.clone(), file.to_owned()));
+        }
+        let unique: Vec<&str> =
+            names.iter().map(|(_, file)| file.as_str()).collect::<BTreeSet<_>>().into_iter().collect();
+        let files = unique.iter().map(|file| Reader::open(&folder.join(file))).collect::<Result<Vec<_>>>()?;
+        let mut file_of = BTreeMap::new();
+        for (tensor, file) in &names {
+            let position = unique.partition_point(|name| *name < file.as_str());
+            if !files[position].tensors().contains_key(tensor) {
+                return Err(Error::format(&index, format!("`{tensor}` is not in {file}")));
+            }
+            file_of.insert(tensor.clone(), position);
+        }
+        Ok(Self { files, file_of })
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        self.file_of.contains_key(name)
+    }
+
+    /// Every tensor is there with its shape, and none that the model has no place for.
+    fn check(&self, config: &ModelConfig, tensors: &[HfTensor]) -> Result<()> {
+        for tensor in tensors {
+            let found =
+                self.file_of.get(&tensor.name).and_then(|&f| self.files[f].tensors().get(&tensor.name));
+            if found.is_none_or(|found| found.shape != tensor.shape) {
+                return Err(Error::Tensor {
+                    name: tensor.name.clone(),
+                    expected: format!("shape {:?}", tensor.shape),
+                    found: found.map_or("nothing".into(), |found| format!("shape {:?}", found.shape)),
+                });
+            }
+        }
+        let known: BTreeSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+        let biases: BTreeSet<String> = selection_biases(config).into_iter().map(|(name, _)| name).collect();
+        let spare = |name: &str| {
+            // A tied head repeats the embedding; rotary tables follow from the configuration.
+            known.contains(name)
+                || biases.contains(name)
+                || (config.tied_embeddings && name == "lm_head.weight")
+                || name.ends_with("rotary_emb.inv_freq")
+        };
+        match self.file_of.keys().find(|name| !spare(name)) {
+            None => Ok(()),
+            Some(name) => Err(Error::Tensor {
+                name: name.clone(),
+                expected: "no such tensor for this configuration".into(),
+                found: "one".into(),
+            }),
+        }
+    }
+
+    fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f64>> {
+        match self.file_of.get(name) {
+            Some(&file) => self.files[file].floats(name, shape),
+            None => Err(Error::Tensor {
+                name: name.to_owned(),
+                expected: format!("shape {shape:?}"),
+                found: "nothing".into(),
+            }),
+        }
+    }
+}

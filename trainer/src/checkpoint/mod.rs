@@ -1,0 +1,23 @@
+//! Checkpoints: folders that appear whole or not at all, with models in the Hugging Face layout.
+//!
+//! `<run>/checkpoints/step-00000100/` holds
+//!
+//! | file | content |
+//! |---|---|
+//! | `config.json`, `model.safetensors` | the model, as Hugging Face `emo` reads it |
+//! | `optimizer.safetensors` | AdamW's moments by parameter name |
+//! | `state.json` | step, tokens, data position |
+//! | `config.toml` | the whole configuration of the run |
+//! | `manifest.json` | length and CRC-32 of each of these |
+
+mod error;
+pub mod folder;
+pub mod hf;
+mod hf_config;
+mod hf_names;
+pub mod safetensors;
+pub mod state;
+
+pub use error::{Error, Result};
+pub use hf_config::Family;
+pub use hf_names::HfTensor;

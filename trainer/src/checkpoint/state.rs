@@ -1,0 +1,47 @@
+//! The counters a run needs beside weights and moments to go on as if it had never stopped.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::StreamPosition;
+use crate::error::{Error, Result};
+
+/// File of [`State`].
+pub const STATE: &str = "state.json";
+/// File of the optimiser's moments.
+pub const OPTIMISER: &str = "optimizer.safetensors";
+/// File of the run's whole configuration.
+pub const CONFIG: &str = "config.toml";
+
+/// Counters. Random numbers are functions of these and the seed, so no generator has a state to save.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Optimiser steps done.
+    pub step: u64,
+    /// Tokens read.
+    pub tokens: u64,
+    /// Where the data goes on.
+    pub data: StreamPosition,
+}
+
+impl State {
+    /// As JSON.
+    ///
+    /// # Errors
+    /// Never in practice: the fields are numbers.
+    pub fn to_json(&self) -> Result<String> {
+        serde_json::to_string_pretty(self).map_err(|error| Error::checkpoint(STATE, error))
+    }
+
+    /// From a checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if the file is no state of this version.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(STATE);
+        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        serde_json::from_str(&text).map_err(|error| Error::checkpoint(&path, error))
+    }
+}

@@ -1,0 +1,152 @@
+//! The command line: what can be said, with an example in every `--help`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Pretrain EMO, a mixture-of-experts language model whose modules emerge from document boundaries.
+#[derive(Debug, Parser)]
+#[command(
+    name = "trainer",
+    version,
+    after_help = "Example, a few minutes on two cores and no download:\n  trainer pretrain quickstart"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a model from scratch, or continue a run.
+    #[command(after_help = "\
+Examples:
+  trainer pretrain quickstart
+  trainer pretrain quickstart --resume
+  trainer pretrain my.toml --out runs/first --set train.batch=32 --set optimiser.lr=0.002
+Ctrl-C finishes the step, saves, and prints the command that continues the run bit for bit.")]
+    Pretrain(Pretrain),
+    /// Print parameters, FLOPs a token and memory of a configuration, without allocating any of it.
+    #[command(after_help = "Example:\n  trainer plan quickstart\n  trainer plan emo-1b14b --json")]
+    Plan(Plan),
+    /// Continue a text with a trained model.
+    #[command(
+        after_help = "Example:\n  trainer generate --checkpoint runs/quickstart-0 --prompt 'pub fn ' --tokens 200"
+    )]
+    Generate(Generate),
+    /// Print a preset as TOML, to start a configuration from.
+    #[command(after_help = "Example:\n  trainer config quickstart > my.toml\n  trainer config --list")]
+    Config(ShowConfig),
+}
+
+/// A configuration and what is laid over it.
+#[derive(Debug, Args)]
+pub struct Source {
+    /// A preset's name or a TOML file (`trainer config --list` names the presets).
+    #[arg(value_name = "CONFIG")]
+    pub config: Option<String>,
+    /// Set one key of the configuration; may be repeated.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `trainer pretrain`.
+#[derive(Debug, Args)]
+pub struct Pretrain {
+    /// The configuration; by default `quickstart`, or with --resume the one that the run in --out was started with.
+    #[command(flatten)]
+    pub source: Source,
+    /// The run's folder [default: runs/<name>-<seed>].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Optimiser steps of the whole run (`train.steps`).
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u64>,
+    /// Seed of weights, order and pools (`run.seed`).
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Threads (`run.threads`); results do not depend on it.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t)]
+    pub device: Device,
+    /// Continue the run from its last checkpoint.
+    #[arg(long)]
+    pub resume: bool,
+    /// Delete what an earlier run left in the folder.
+    #[arg(long, conflicts_with = "resume")]
+    pub force: bool,
+    /// Stop after this step of the run as Ctrl-C would, for time-limited machines.
+    #[arg(long, value_name = "STEP")]
+    pub stop_after: Option<u64>,
+}
+
+/// `trainer plan`.
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// The configuration.
+    #[command(flatten)]
+    pub source: Source,
+}
+
+/// `trainer generate`.
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// A run's folder (its last checkpoint) or one checkpoint.
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: PathBuf,
+    /// The text to continue.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub prompt: String,
+    /// How many tokens to add at most.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub tokens: usize,
+    /// Divides the logits; 0 always takes the likeliest token.
+    #[arg(long, value_name = "T", default_value_t = 0.8)]
+    pub temperature: f64,
+    /// Draw among the likeliest tokens that together have this probability.
+    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    pub top_p: f64,
+    /// Seed of the draws.
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub seed: u64,
+    /// Threads; 0 = all cores.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t)]
+    pub device: Device,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `trainer config`.
+#[derive(Debug, Args)]
+pub struct ShowConfig {
+    /// The preset, or a file.
+    #[arg(value_name = "PRESET", required_unless_present = "list")]
+    pub preset: Option<String>,
+    /// Name the presets.
+    #[arg(long)]
+    pub list: bool,
+    /// Print every key, defaults and bases written out, instead of the preset's own text.
+    #[arg(long)]
+    pub full: bool,
+}
+
+/// Where to compute.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// The best device there is.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+}

@@ -1,0 +1,23 @@
+//! One file a command.
+
+mod device;
+mod generate;
+mod plan;
+mod pretrain;
+mod show_config;
+
+use crate::cli::Command;
+use crate::error::Result;
+
+/// Runs one command.
+///
+/// # Errors
+/// Whatever stopped it, in words that say what to do.
+pub fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Pretrain(args) => pretrain::run(args),
+        Command::Plan(args) => plan::run(args),
+        Command::Generate(args) => generate::run(args),
+        Command::Config(args) => show_config::run(args),
+    }
+}

@@ -1,0 +1,128 @@
+//! `trainer plan`: what a configuration costs, without allocating any of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::device;
+use crate::cli::Plan as Args;
+use crate::config::Config;
+use crate::error::Result;
+use crate::model::{Layout, Model, Purpose};
+use crate::progress::si;
+use crate::train::flops::{Flops, pairs};
+
+/// What a configuration costs.
+#[derive(Debug, Serialize)]
+struct Plan {
+    name: String,
+    parameters: usize,
+    /// Parameters that one token uses.
+    active_parameters: usize,
+    /// Of these, all but the embedding, which is looked up and not multiplied.
+    active_multiplied: usize,
+    tokens_per_step: u64,
+    steps: u64,
+    /// Model FLOP a token, forward and backward, rows of one document.
+    flop_per_token: f64,
+    /// The usual estimate of it.
+    six_n: f64,
+    flop_per_step: f64,
+    flop_in_all: f64,
+    memory_bytes: BTreeMap<&'static str, usize>,
+    memory_bytes_in_all: usize,
+}
+
+/// Prints the plan.
+pub fn run(args: &Args) -> Result<()> {
+    let config = Config::load(args.source.config.as_deref().unwrap_or("quickstart"), &args.source.set)?;
+    let plan = Plan::of(&config)?;
+    if args.source.json {
+        println!("{}", serde_json::to_string(&plan).unwrap_or_default());
+    } else {
+        plan.print();
+    }
+    Ok(())
+}
+
+impl Plan {
+    fn of(config: &Config) -> Result<Self> {
+        let model = config.model_config();
+        let layout = Layout::new(&model)?;
+        let (sequence, batch) = (config.data.sequence, config.train.batch);
+        let flops = Flops::of(&model);
+        let row = flops.training(sequence as f64, pairs(&[0, sequence as u32]));
+        let active = layout.active(&model);
+        let active_multiplied = active - layout.embedding.len();
+        // Workspaces depend on the device; the number of documents' domains does not, beyond a few rows.
+        let entries = Model::plan(Arc::new(device::cpu(config.run.threads)?), model, config.capacity(16))?;
+        let mut memory = BTreeMap::new();
+        for entry in &entries {
+            *memory.entry(kind(entry.purpose)).or_insert(0) += entry.bytes;
+        }
+        memory.insert("optimiser", 2 * layout.len() * size_of::<f32>());
+        Ok(Self {
+            name: config.run.name.clone(),
+            parameters: layout.len(),
+            active_parameters: active,
+            active_multiplied,
+            tokens_per_step: config.tokens_per_step(),
+            steps: config.train.steps,
+            flop_per_token: row / sequence as f64,
+            six_n: 6.0 * active_multiplied as f64,
+            flop_per_step: row * batch as f64,
+            flop_in_all: row * batch as f64 * config.train.steps as f64,
+            memory_bytes_in_all: memory.values().sum(),
+            memory_bytes: memory,
+        })
+    }
+
+    fn print(&self) {
+        println!("{}", self.name);
+        println!("  parameters          {:>14}", thousands(self.parameters));
+        println!("  used by a token     {:>14}", thousands(self.active_parameters));
+        println!("    without embedding {:>14}", thousands(self.active_multiplied));
+        println!("  tokens a step       {:>14}", thousands(self.tokens_per_step as usize));
+        println!("  steps               {:>14}", thousands(self.steps as usize));
+        println!(
+            "\nmodel FLOP, forward and backward (products of matrices; attention over whole rows, causal)"
+        );
+        println!("  a token             {:>14}", si(self.flop_per_token));
+        println!("    6 N for comparison{:>14}", si(self.six_n));
+        println!("  a step              {:>14}", si(self.flop_per_step));
+        println!("  the whole run       {:>14}", si(self.flop_in_all));
+        println!("\nmemory");
+        for (kind, bytes) in &self.memory_bytes {
+            println!("  {kind:<20}{:>14}", size(*bytes));
+        }
+        println!("  {:<20}{:>14}", "in all", size(self.memory_bytes_in_all));
+    }
+}
+
+fn kind(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Parameters => "parameters",
+        Purpose::Gradients => "gradients",
+        Purpose::Activations => "activations",
+        Purpose::Scratch => "workspace",
+        Purpose::Inputs => "inputs",
+    }
+}
+
+/// `1234567` as `1 234 567`.
+fn thousands(value: usize) -> String {
+    let digits = value.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(' ');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+fn size(bytes: usize) -> String {
+    format!("{}B", si(bytes as f64))
+}

@@ -1,0 +1,117 @@
+//! `trainer pretrain`: from a configuration to a finished run.
+
+use std::path::Path;
+
+use super::device;
+use crate::checkpoint::folder;
+use crate::checkpoint::state::CONFIG;
+use crate::cli::{Device, Pretrain};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::train::folder::RunFolder;
+use crate::train::pretrain::{Options, pretrain};
+
+/// Keys that may differ when a run goes on: they change how it is watched, or how far it goes, not what it computed.
+const FREE: [&str; 7] = [
+    "train.steps",
+    "run.name",
+    "run.threads",
+    "run.checkpoint_every",
+    "run.keep",
+    "validation.every",
+    "validation.rows",
+];
+
+/// Trains.
+pub fn run(args: &Pretrain) -> Result<()> {
+    let overrides = overrides(args);
+    let mut warnings = Vec::new();
+    let (config, run, resume) = if args.resume {
+        let run = match (&args.source.config, &args.out) {
+            (None, Some(out)) => RunFolder::at(out),
+            (name, out) => RunFolder::of(
+                &Config::load(name.as_deref().unwrap_or("quickstart"), &overrides)?,
+                out.as_deref(),
+            ),
+        };
+        let (checkpoint, found) = folder::latest(&run.checkpoints())?;
+        warnings.extend(found);
+        (continued(args, &checkpoint, &overrides)?, run, Some(checkpoint))
+    } else {
+        let config = Config::load(args.source.config.as_deref().unwrap_or("quickstart"), &overrides)?;
+        let run = RunFolder::of(&config, args.out.as_deref());
+        run.refuse_if_used(args.force)?;
+        (config, run, None)
+    };
+    let mut options = Options {
+        run,
+        peak: None,
+        resume,
+        force: args.force,
+        stop_after: args.stop_after,
+        json: args.source.json,
+        warnings,
+        resume_command: resume_command(args),
+    };
+    match args.device {
+        Device::Auto | Device::Cpu => {
+            let cpu = device::cpu(config.run.threads)?;
+            options.peak = device::peak(&cpu);
+            pretrain(cpu, config, options)
+        }
+    }
+}
+
+fn overrides(args: &Pretrain) -> Vec<String> {
+    let mut overrides = args.source.set.clone();
+    let flags = [
+        ("train.steps", args.steps.map(|value| value.to_string())),
+        ("run.seed", args.seed.map(|value| value.to_string())),
+        ("run.threads", args.threads.map(|value| value.to_string())),
+    ];
+    overrides.extend(flags.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?))));
+    overrides
+}
+
+/// The configuration that the run in `checkpoint` goes on with.
+fn continued(args: &Pretrain, checkpoint: &Path, overrides: &[String]) -> Result<Config> {
+    let path = checkpoint.join(CONFIG);
+    let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let saved = Config::from_toml(&text, &[])?;
+    let config = match &args.source.config {
+        Some(name) => Config::load(name, overrides)?,
+        None => Config::from_toml(&text, overrides)?,
+    };
+    let different: Vec<String> = saved
+        .differences(&config)
+        .into_iter()
+        .filter(|(key, ..)| !FREE.contains(&key.as_str()))
+        .map(|(key, was, now)| format!("`{key}` was {was}, is {now}"))
+        .collect();
+    if different.is_empty() {
+        return Ok(config);
+    }
+    Err(Error::Usage(format!(
+        "the run in {} was started with another configuration: {}. Resume with the same one (leave CONFIG out and give \
+         --out), or start a new run with --out",
+        checkpoint.display(),
+        different.join("; ")
+    )))
+}
+
+/// What to type to go on after an interruption.
+fn resume_command(args: &Pretrain) -> String {
+    let mut words: Vec<String> =
+        std::env::args().filter(|word| word != "--force" && word != "--resume").collect();
+    if let (Some(_), Some(position)) =
+        (args.stop_after, words.iter().position(|word| word.starts_with("--stop-after")))
+    {
+        let value = usize::from(!words[position].contains('='));
+        words.drain(position..=position + value);
+    }
+    words.push("--resume".into());
+    let quote = |word: &String| {
+        if word.contains([' ', '"', '[', '$', '*']) { format!("'{word}'") } else { word.clone() }
+    };
+    words.iter().map(quote).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,19 @@
+//! `trainer config`: print a preset.
+
+use crate::cli::ShowConfig;
+use crate::config::{Config, presets};
+use crate::error::Result;
+
+/// Prints the preset's own text, or the whole effective configuration.
+pub fn run(args: &ShowConfig) -> Result<()> {
+    let Some(name) = args.preset.as_deref().filter(|_| !args.list) else {
+        presets::names().for_each(|name| println!("{name}"));
+        return Ok(());
+    };
+    let config = Config::load(name, &[])?;
+    match presets::text(name).filter(|_| !args.full) {
+        Some(text) => print!("{text}"),
+        None => print!("{}", config.to_toml()?),
+    }
+    Ok(())
+}

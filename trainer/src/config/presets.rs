@@ -1,0 +1,24 @@
+//! The presets, built into the binary.
+
+/// Name and TOML text of every preset, the first one to try first.
+const PRESETS: [(&str, &str); 8] = [
+    ("quickstart", include_str!("../../presets/quickstart.toml")),
+    ("tiny", include_str!("../../presets/tiny.toml")),
+    ("standard", include_str!("../../presets/standard.toml")),
+    ("dense", include_str!("../../presets/dense.toml")),
+    ("emo", include_str!("../../presets/emo.toml")),
+    ("ai2-compat", include_str!("../../presets/ai2-compat.toml")),
+    ("emo-1b14b", include_str!("../../presets/emo-1b14b.toml")),
+    ("bench-olmoe", include_str!("../../presets/bench-olmoe.toml")),
+];
+
+/// The text of a preset.
+#[must_use]
+pub fn text(name: &str) -> Option<&'static str> {
+    PRESETS.iter().find(|preset| preset.0 == name).map(|preset| preset.1)
+}
+
+/// All names.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    PRESETS.iter().map(|preset| preset.0)
+}

@@ -1,0 +1,432 @@
+//! The language model: parameters in one arena, activations planned at start-up, forward and backward by hand.
+//!
+//! [`Model`] runs a micro-batch ([`Inputs`]) forward, and with an [`Objective`] backward; parameter gradients add up
+//! over calls until [`Model::zero_gradients`]. Every layer's forward and backward stand side by side in `layers/`.
+
+mod activations;
+mod block;
+mod config;
+mod init;
+mod inputs;
+mod inspect;
+mod layers;
+mod layout;
+mod objective;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use emo::Result;
+use emo::backend::{Backend, Len};
+use emo::ops::rope;
+use emo::ops::router::RouterConfig;
+
+pub use activations::{Capacity, Entry, Planner, Purpose};
+pub use config::{Dense, FeedForward, ModelConfig, Moe, NormPlacement, QkNorm, Smoothing};
+pub use inputs::{Inputs, Segments};
+pub use inspect::Routing;
+pub use layout::{FeedForwardLayout, Init, Layer, Layout, Tensor};
+pub use objective::{Balance, LayerLosses, Losses, Objective};
+
+use activations::{Activations, FeedForwardCache, LayerCache, download, read, upload, write};
+use block::{Gradients, Part, Surroundings};
+use inputs::Batch;
+use layers::{Context, embedding, head, moe, moe_losses, norm, whole};
+use objective::{Coefficients, Setting};
+
+/// A model on a backend, with the memory for batches up to a planned size.
+pub struct Model<B: Backend> {
+    backend: Arc<B>,
+    config: ModelConfig,
+    layout: Layout,
+    capacity: Capacity,
+    params: B::Buffer<B::Real>,
+    grads: B::Buffer<B::Real>,
+    /// For each layer with experts, in order.
+    experts: Vec<(RouterConfig, moe::State<B>)>,
+    memory: Activations<B>,
+    batch: Batch<B>,
+    /// Loss values: [`LayerLosses::COUNT`] for each layer with experts, then the head's.
+    losses: B::Buffer<f64>,
+}
+
+impl<B: Backend> Model<B> {
+    /// A model with all parameters zero; see [`Model::initialise`] and the checkpoints.
+    ///
+    /// # Errors
+    /// Sizes that do not fit together, or memory that the backend cannot give.
+    pub fn new(backend: Arc<B>, config: ModelConfig, capacity: Capacity) -> Result<Self> {
+        let shared = Arc::clone(&backend);
+        let mut plan = Planner::new(&*shared, false);
+        let mut model = Self::build(backend, &mut plan, config, capacity)?;
+        let backend = &*model.backend;
+        let (cos, sin) = rope::table(capacity.longest, model.config.head_dim, model.config.rope_theta);
+        upload::<B>(backend, &cos, &mut model.memory.cos, 0)?;
+        upload::<B>(backend, &sin, &mut model.memory.sin, 0)?;
+        for ((_, state), (_, moe)) in model.experts.iter_mut().zip(model.config.moe_layers()) {
+            state.fill(backend, moe)?;
+        }
+        Ok(model)
+    }
+
+    /// The table of every buffer that [`Model::new`] allocates, without allocating.
+    pub fn plan(backend: Arc<B>, config: ModelConfig, capacity: Capacity) -> Result<Vec<Entry>> {
+        let shared = Arc::clone(&backend);
+        let mut plan = Planner::new(&*shared, true);
+        Self::build(backend, &mut plan, config, capacity)?;
+        Ok(plan.into_entries())
+    }
+
+    fn build(
+        backend: Arc<B>,
+        plan: &mut Planner<'_, B>,
+        config: ModelConfig,
+        capacity: Capacity,
+    ) -> Result<Self> {
+        let layout = Layout::new(&config)?;
+        let params = plan.real(Purpose::Parameters, "parameters", layout.len())?;
+        let gradients = if capacity.backward { layout.len() } else { 0 };
+        let grads = plan.real(Purpose::Gradients, "gradients", gradients)?;
+        let experts = config
+            .moe_layers()
+            .map(|(index, moe)| {
+                Ok((moe.router(), moe::State::plan(plan, moe, &format!("layers.{index}.moe"))?))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let memory = Activations::plan(plan, &config, &capacity)?;
+        let batch = Batch::plan(plan, &config, &capacity)?;
+        let slots = experts.len() * LayerLosses::COUNT + 1;
+        let losses = plan.buffer(Purpose::Scratch, "losses", slots)?;
+        Ok(Self { backend, config, layout, capacity, params, grads, experts, memory, batch, losses })
+    }
+
+    /// Draws the initial weights (emo.md 1.4).
+    pub fn initialise(&mut self, seed: u64) -> Result<()> {
+        let mut values = Vec::new();
+        for tensor in &self.layout.tensors {
+            values.resize(tensor.range.len(), 0.0);
+            init::fill(tensor, seed, self.config.init_std, &mut values);
+            upload::<B>(&self.backend, &values, &mut self.params, tensor.range.start)?;
+        }
+        Ok(())
+    }
+
+    /// The backend.
+    pub fn backend(&self) -> &Arc<B> {
+        &self.backend
+    }
+
+    /// What the model is.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Where each parameter lies.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The batch size that the memory is planned for.
+    pub fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    /// All parameters.
+    pub fn parameters(&self) -> &B::Buffer<B::Real> {
+        &self.params
+    }
+
+    /// All gradients, with the ranges of the parameters.
+    pub fn gradients(&self) -> &B::Buffer<B::Real> {
+        &self.grads
+    }
+
+    /// Parameters to update and their gradients: what an optimiser step needs.
+    pub fn parameters_and_gradients(&mut self) -> (&mut B::Buffer<B::Real>, &B::Buffer<B::Real>) {
+        (&mut self.params, &self.grads)
+    }
+
+    /// Overwrites parameters from `start` on.
+    pub fn set_parameters(&mut self, start: usize, values: &[f64]) -> Result<()> {
+        upload::<B>(&self.backend, values, &mut self.params, start)
+    }
+
+    /// Parameters of a range.
+    pub fn get_parameters(&self, range: Range<usize>) -> Result<Vec<f64>> {
+        download::<B>(&self.backend, &self.params, range)
+    }
+
+    /// Gradients of a range.
+    pub fn get_gradients(&self, range: Range<usize>) -> Result<Vec<f64>> {
+        download::<B>(&self.backend, &self.grads, range)
+    }
+
+    /// Gradients are summed over micro-batches until this.
+    pub fn zero_gradients(&mut self) -> Result<()> {
+        self.backend.zero(whole::<B>(&self.backend, &mut self.grads)?)
+    }
+
+    /// Score-correction bias `[E_r]` of each layer with experts that has one, by its ordinal among them.
+    pub fn selection_bias(&self, ordinal: usize) -> Result<Option<Vec<f64>>> {
+        let bias = self.experts.get(ordinal).and_then(|(_, state)| state.selection_bias.as_ref());
+        bias.map(|bias| download::<B>(&self.backend, bias, 0..bias.len())).transpose()
+    }
+
+    /// Overwrites a score-correction bias; layers without one ignore it.
+    pub fn set_selection_bias(&mut self, ordinal: usize, values: &[f64]) -> Result<()> {
+        match self.experts.get_mut(ordinal).and_then(|(_, state)| state.selection_bias.as_mut()) {
+            Some(bias) => upload::<B>(&self.backend, values, bias, 0),
+            None => Ok(()),
+        }
+    }
+
+    /// Loss-free balancing after an optimiser step: `b_i += gamma sign(mean(counts) - counts_i)`, with the counts of
+    /// the whole step as in [`Inputs::balance_counts`] (arXiv 2408.15664).
+    pub fn update_selection_bias(&mut self, counts: &[Vec<f64>], gamma: f64) -> Result<()> {
+        for (ordinal, counts) in counts.iter().enumerate() {
+            let Some(mut bias) = self.selection_bias(ordinal)? else { continue };
+            let mean = counts.iter().sum::<f64>() / counts.len().max(1) as f64;
+            for (bias, &count) in bias.iter_mut().zip(counts) {
+                // f64::signum(0) is 1: an expert exactly at the mean must not move.
+                *bias += if count == mean { 0.0 } else { gamma * (mean - count).signum() };
+            }
+            self.set_selection_bias(ordinal, &bias)?;
+        }
+        Ok(())
+    }
+
+    /// Runs the blocks: after it, logits, losses per token and routing can be asked for.
+    pub fn forward(&mut self, inputs: &Inputs) -> Result<()> {
+        self.batch.upload(&self.backend, &self.config, &self.capacity, inputs)?;
+        let Self { backend, config, layout, params, experts, memory, batch, capacity, .. } = self;
+        let cx = Context { backend: &**backend, config, params, batch };
+        let Activations { residual, layers, final_rstd, scratch, cos, sin } = memory;
+        embedding::forward(&cx, &layout.embedding, &mut residual[0])?;
+        let mut ordinals = experts.iter().enumerate();
+        for (index, cache) in layers.iter_mut().enumerate() {
+            let block = surroundings(config, layout, index, &mut ordinals, capacity.longest, cos, sin)?;
+            let [x, u, y] = &mut residual[2 * index..2 * index + 3] else { continue };
+            block::forward(&cx, &block, [x, u, y], cache, scratch)?;
+        }
+        let last = &residual[2 * config.layers()];
+        norm::forward(&cx, &layout.final_norm, last, &mut scratch.normed, final_rstd)
+    }
+
+    /// Slots of each routed expert for each layer with experts, of the last forward pass.
+    pub fn counts(&self) -> Result<Vec<Vec<u32>>> {
+        let counts = |cache: &moe::Cache<B>, moe: &Moe| {
+            let mut counts = vec![0u32; moe.routed()];
+            self.backend.download(read(&*self.backend, &cache.counts, moe.routed())?, &mut counts)?;
+            Ok(counts)
+        };
+        self.moe_caches().map(|(cache, moe)| counts(cache, moe)).collect()
+    }
+
+    /// A forward pass of the blocks for its counts: what [`Balance::Step`] sums over micro-batches beforehand.
+    pub fn count(&mut self, inputs: &Inputs) -> Result<Vec<Vec<u32>>> {
+        self.forward(inputs)?;
+        self.counts()
+    }
+
+    fn moe_caches(&self) -> impl Iterator<Item = (&moe::Cache<B>, &Moe)> {
+        let caches = self.memory.layers.iter().filter_map(|layer| match &layer.feed_forward {
+            FeedForwardCache::Moe(cache) => Some(cache),
+            FeedForwardCache::Dense(_) => None,
+        });
+        caches.zip(self.config.moe_layers().map(|(_, moe)| moe))
+    }
+
+    /// Forward pass and cross-entropy of each token in nats, 0 where it has no label.
+    pub fn evaluate(&mut self, inputs: &Inputs) -> Result<Vec<f64>> {
+        self.forward(inputs)?;
+        self.head_pass(inputs, 0.0, false)?;
+        self.token_losses()
+    }
+
+    /// Cross-entropy of each token, after [`Model::evaluate`] or [`Model::loss_and_backward`].
+    pub fn token_losses(&self) -> Result<Vec<f64>> {
+        download::<B>(&self.backend, &self.memory.scratch.head.loss, 0..self.batch.tokens)
+    }
+
+    /// Forward and backward pass of one micro-batch; parameter gradients are added up.
+    pub fn loss_and_backward(&mut self, inputs: &Inputs, objective: &Objective) -> Result<Losses> {
+        let setting = Setting::new(self.config.layers(), self.experts.len(), inputs);
+        let coefficients: Vec<Coefficients> =
+            self.config.moe_layers().map(|(_, moe)| objective.coefficients(moe, &setting)).collect();
+        self.forward(inputs)?;
+        if objective.load_balance != 0.0 {
+            self.prepare_balance(inputs, objective.balance)?;
+        }
+        let slots = self.losses.len();
+        self.backend.zero(write(&*self.backend, &mut self.losses, slots)?)?;
+        self.head_pass(inputs, objective.head_z, true)?;
+        self.backward_blocks(&coefficients)?;
+        self.collect(inputs, objective, &coefficients)
+    }
+
+    /// Cross-entropy, and where `backward` the gradient of the residual stream.
+    fn head_pass(&mut self, inputs: &Inputs, z_weight: f64, backward: bool) -> Result<()> {
+        let Self { backend, config, layout, params, grads, memory, batch, losses, .. } = self;
+        let cx = Context { backend: &**backend, config, params, batch };
+        let Activations { residual, final_rstd, scratch, .. } = memory;
+        let activations::Scratch { normed, branch, dresidual, workspace, head: chunks, .. } = scratch;
+        let slot = losses.len() - 1;
+        let task = head::Task {
+            head: &layout.head,
+            scale: 1.0 / inputs.loss_tokens,
+            z_weight,
+            x: normed,
+            gradients: backward.then_some((&mut *branch, &mut *grads)),
+        };
+        head::cross_entropy(&cx, task, chunks, (losses, slot), workspace)?;
+        if !backward {
+            return Ok(());
+        }
+        let last = &residual[2 * config.layers()];
+        let weight = &layout.final_norm;
+        norm::backward(&cx, weight, last, final_rstd, branch, dresidual, false, grads, workspace)
+    }
+
+    fn backward_blocks(&mut self, coefficients: &[Coefficients]) -> Result<()> {
+        let Self { backend, config, layout, params, grads, experts, memory, batch, losses, capacity, .. } =
+            self;
+        let cx = Context { backend: &**backend, config, params, batch };
+        let Activations { residual, layers, scratch, cos, sin, .. } = memory;
+        let mut gradients = Gradients { grads, losses };
+        let mut ordinals = experts.iter().enumerate().rev();
+        for (index, cache) in layers.iter_mut().enumerate().rev() {
+            let block = surroundings(config, layout, index, &mut ordinals, capacity.longest, cos, sin)?;
+            let weights = match &block.part {
+                Part::Moe(layer) => coefficients.get(layer.ordinal),
+                Part::Dense(..) => None,
+            };
+            let inputs = [&residual[2 * index], &residual[2 * index + 1]];
+            block::backward(&cx, &block, weights, capacity.domains, inputs, cache, &mut gradients, scratch)?;
+        }
+        embedding::backward(&cx, &layout.embedding, &scratch.dresidual, gradients.grads)
+    }
+
+    fn collect(
+        &self,
+        inputs: &Inputs,
+        objective: &Objective,
+        coefficients: &[Coefficients],
+    ) -> Result<Losses> {
+        let mut slots = vec![0.0; self.losses.len()];
+        self.backend.download(read(&*self.backend, &self.losses, slots.len())?, &mut slots)?;
+        let layers = slots.chunks_exact(LayerLosses::COUNT).zip(coefficients);
+        Ok(Losses {
+            cross_entropy: self.token_losses()?.iter().sum::<f64>() / inputs.loss_tokens,
+            head_z: objective.head_z * slots.last().copied().unwrap_or(0.0) / inputs.loss_tokens,
+            layers: layers.map(|(slots, weights)| moe_losses::collect(slots, weights.router_z)).collect(),
+        })
+    }
+
+    /// Logits `[rows, vocabulary]` of some tokens of the last forward pass.
+    pub fn logits(&mut self, rows: Range<usize>) -> Result<Vec<f64>> {
+        let Self { backend, config, layout, params, memory, batch, .. } = self;
+        let cx = Context { backend: &**backend, config, params, batch };
+        let activations::Scratch { normed, workspace, head: chunks, .. } = &mut memory.scratch;
+        let mut all = Vec::with_capacity(rows.len() * config.vocabulary);
+        for start in rows.clone().step_by(chunks.chunk()) {
+            let part = start..rows.end.min(start + chunks.chunk());
+            let elements = part.len() * config.vocabulary;
+            head::logits(&cx, &layout.head, part, normed, chunks, workspace)?;
+            all.extend(download::<B>(backend, &chunks.logits, 0..elements)?);
+        }
+        Ok(all)
+    }
+}
+
+/// One block's parameters and surroundings; `ordinals` walks over the layers with experts in step with the blocks.
+fn surroundings<'a, B: Backend>(
+    config: &'a ModelConfig,
+    layout: &'a Layout,
+    index: usize,
+    ordinals: &mut dyn Iterator<Item = (usize, &'a (RouterConfig, moe::State<B>))>,
+    longest: usize,
+    cos: &'a B::Buffer<B::Real>,
+    sin: &'a B::Buffer<B::Real>,
+) -> Result<Surroundings<'a, B>> {
+    let kind = &config.feed_forward[index];
+    let layer = &layout.layers[index];
+    let experts = match kind {
+        FeedForward::Moe(_) => ordinals.next().map(|(ordinal, (router, state))| (router, state, ordinal)),
+        FeedForward::Dense(_) => None,
+    };
+    let part = Part::new(kind, &layer.feed_forward, experts)?;
+    Ok(Surroundings { layer, part, longest, cos, sin })
+}
+
+impl<B: Backend> Model<B> {
+    /// The counts that the load balance loss multiplies with, for each layer, before the backward pass.
+    fn prepare_balance(&mut self, inputs: &Inputs, balance: Balance) -> Result<()> {
+        let mut counts: Vec<Vec<f64>> = match (balance, &inputs.balance_counts) {
+            (Balance::Step, Some(counts)) => counts.clone(),
+            (Balance::Step, None) if inputs.micro_batches > 1 => {
+                return Err(emo::Error::argument(
+                    "model",
+                    "balance_counts",
+                    "the counts of the whole step (more than one micro-batch)",
+                    "none",
+                ));
+            }
+            _ if balance.counts_valid_only() && inputs.valid.is_some() => self.valid_counts(inputs)?,
+            _ => self.counts()?.iter().map(|c| c.iter().map(|&n| f64::from(n)).collect()).collect(),
+        };
+        if balance == Balance::Pooled {
+            pool(&mut counts)?;
+        }
+        let backend = &*self.backend;
+        let caches = self.memory.layers.iter_mut().filter_map(LayerCache::moe_mut);
+        for ((cache, (_, moe)), counts) in caches.zip(self.config.moe_layers()).zip(&mut counts) {
+            // Always-active experts have no choice to balance.
+            for &expert in &moe.always_active {
+                counts[expert as usize] = 0.0;
+            }
+            upload::<B>(backend, counts, &mut cache.balance_counts, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Slots of each routed expert, of valid tokens only.
+    fn valid_counts(&self, inputs: &Inputs) -> Result<Vec<Vec<f64>>> {
+        let Some(valid) = &inputs.valid else { return Ok(Vec::new()) };
+        self.moe_caches()
+            .map(|(cache, moe)| {
+                let mut indices = vec![0u32; self.batch.tokens * moe.top_k];
+                self.backend.download(read(&*self.backend, &cache.indices, indices.len())?, &mut indices)?;
+                let mut counts = vec![0.0; moe.routed()];
+                for (slots, _) in indices.chunks(moe.top_k).zip(valid).filter(|(_, keep)| **keep != 0) {
+                    for &expert in slots {
+                        if let Some(count) = counts.get_mut(expert as usize) {
+                            *count += 1.0;
+                        }
+                    }
+                }
+                Ok(counts)
+            })
+            .collect()
+    }
+}
+
+/// Every layer gets the sum over layers.
+fn pool(counts: &mut [Vec<f64>]) -> Result<()> {
+    let Some(experts) = counts.first().map(Vec::len) else { return Ok(()) };
+    if let Some(other) = counts.iter().find(|layer| layer.len() != experts) {
+        let expected = format!("the same number of experts in every layer ({experts})");
+        return Err(emo::Error::argument("model", "balance = pooled", expected, other.len()));
+    }
+    let sum: Vec<f64> = (0..experts).map(|e| counts.iter().map(|layer| layer[e]).sum()).collect();
+    counts.fill(sum);
+    Ok(())
+}
+
+impl<B: Backend> LayerCache<B> {
+    fn moe_mut(&mut self) -> Option<&mut moe::Cache<B>> {
+        match &mut self.feed_forward {
+            FeedForwardCache::Moe(cache) => Some(cache),
+            FeedForwardCache::Dense(_) => None,
+        }
+    }
+}

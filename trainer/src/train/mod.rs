@@ -1,0 +1,16 @@
+//! The training loop: batches in, checkpoints, metrics and a report out.
+//!
+//! [`pretrain`] is the loop, [`session`] one step of it; [`text`], [`inputs`], [`optimiser`], [`schedule`] and
+//! [`validation`] are what a step is made of.
+
+pub mod flops;
+pub mod folder;
+pub mod inputs;
+pub mod interrupt;
+pub mod optimiser;
+pub mod pretrain;
+pub mod schedule;
+pub mod session;
+pub mod text;
+pub mod throughput;
+pub mod validation;

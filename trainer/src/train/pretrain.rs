@@ -1,0 +1,307 @@
+//! The loop: step, validate, save, tell.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use emo::Backend;
+use serde::Serialize;
+
+use super::folder::RunFolder;
+use super::interrupt;
+use super::session::{Outcome, Session};
+use super::text::Text;
+use super::throughput::Throughput;
+use super::validation::Validation;
+use crate::checkpoint::folder;
+use crate::config::{Config, Losses as Weights};
+use crate::error::{Error, Result};
+use crate::metrics::{LoadSummary, MetricsWriter, Record, StepRecord, ValidRecord, read_records};
+use crate::model::{LayerLosses, Losses};
+use crate::progress::{Mode, Progress, Update};
+use crate::report::{self, RunInfo};
+
+/// What the command line says beside the configuration.
+pub struct Options {
+    /// Where the run's files go.
+    pub run: RunFolder,
+    /// The checkpoint to go on from.
+    pub resume: Option<PathBuf>,
+    /// Delete what an earlier run left.
+    pub force: bool,
+    /// Stop after this step.
+    pub stop_after: Option<u64>,
+    /// Print JSON lines.
+    pub json: bool,
+    /// The machine's measured peak, FLOP a second.
+    pub peak: Option<f64>,
+    /// Things to tell before the start.
+    pub warnings: Vec<String>,
+    /// The command that continues this run.
+    pub resume_command: String,
+}
+
+/// The last line of `--json`.
+#[derive(Debug, Clone, Serialize)]
+struct Summary {
+    event: &'static str,
+    /// Whether the run reached its last step.
+    finished: bool,
+    steps: u64,
+    tokens: u64,
+    tokens_per_s: f64,
+    loss: Option<f64>,
+    /// Bits per byte.
+    validation: BTreeMap<String, f64>,
+    paths: BTreeMap<&'static str, PathBuf>,
+}
+
+/// Trains to the last step, or until Ctrl-C or `stop_after`; saves in every case.
+///
+/// # Errors
+/// [`Error::Interrupted`] after Ctrl-C, with everything saved; else what went wrong, with the last good checkpoint kept.
+pub fn pretrain<B: Backend>(backend: B, config: Config, options: Options) -> Result<()> {
+    interrupt::listen();
+    let mut progress = Progress::new(Mode::choose(options.json), config.train.steps);
+    options.warnings.iter().for_each(|warning| progress.note(&format!("warning: {warning}")));
+    let text = Text::load(&config)?;
+    let validation = Validation::new(&config, &text)?;
+    progress.note(&format!("{} on {}", config.run.name, backend.describe()));
+    text.notes.iter().for_each(|note| progress.note(note));
+    let backend = Arc::new(backend);
+    let (session, metrics, before) = match &options.resume {
+        None => {
+            let session = Session::new(backend, config, &text)?;
+            options.run.begin(options.force)?;
+            write_info(&options.run, &session.config)?;
+            (session, MetricsWriter::create(&options.run.metrics())?, 0.0)
+        }
+        Some(checkpoint) => {
+            let session = Session::restore(backend, config, &text, checkpoint)?;
+            progress.note(&format!("resuming after step {}", session.step));
+            let metrics = MetricsWriter::resume(&options.run.metrics(), session.step)?;
+            (session, metrics, last_step(&options.run)?.map_or(0.0, |record| record.elapsed_s))
+        }
+    };
+    Loop {
+        saved: options.resume.as_ref().map(|_| session.step),
+        loss: last_step(&options.run)?.map(|record| record.loss),
+        valid: last_valid(&options.run)?,
+        clock: Throughput::start(before),
+        session,
+        validation,
+        metrics,
+        progress,
+        options,
+    }
+    .run()
+}
+
+struct Loop<B: Backend> {
+    session: Session<B>,
+    validation: Option<Validation>,
+    metrics: MetricsWriter,
+    progress: Progress,
+    options: Options,
+    clock: Throughput,
+    /// Step of the newest checkpoint.
+    saved: Option<u64>,
+    loss: Option<f64>,
+    valid: Option<ValidRecord>,
+}
+
+impl<B: Backend> Loop<B> {
+    fn run(mut self) -> Result<()> {
+        let steps = self.session.config.train.steps;
+        let last = self.options.stop_after.map_or(steps, |stop| stop.min(steps));
+        while self.session.step < last && !interrupt::asked() {
+            let outcome = self.session.step().map_err(|error| self.with_last_good(error))?;
+            self.record(&outcome)?;
+            let (step, end) = (self.session.step, self.session.step == steps);
+            if end || due(step, self.session.config.validation.every) {
+                self.validate()?;
+            }
+            if due(step, self.session.config.run.checkpoint_every) {
+                self.save()?;
+            }
+        }
+        self.save()?;
+        report::write(self.options.run.root())?;
+        let (step, interrupted) = (self.session.step, interrupt::asked() && self.session.step < last);
+        let resume = self.options.resume_command.clone();
+        self.finish(step == steps)?;
+        if interrupted { Err(Error::Interrupted { step, resume }) } else { Ok(()) }
+    }
+
+    fn record(&mut self, outcome: &Outcome) -> Result<()> {
+        let session = &self.session;
+        let seconds = self.clock.step(outcome.tokens as f64, outcome.flop);
+        let loss = outcome.losses.total();
+        self.loss = Some(loss);
+        let flops_per_s = outcome.flop / seconds;
+        self.metrics.append(&Record::Step(StepRecord {
+            step: session.step,
+            tokens: session.tokens,
+            loss,
+            ce: outcome.losses.cross_entropy,
+            aux: auxiliary(&outcome.losses, &session.config.losses),
+            lr: outcome.lr,
+            grad_norm: outcome.grad_norm,
+            tokens_per_s: outcome.tokens as f64 / seconds,
+            flops_per_s,
+            peak_share: self.options.peak.map(|peak| flops_per_s / peak),
+            elapsed_s: self.clock.elapsed(),
+            expert_load: outcome.counts.iter().map(|counts| LoadSummary::of_counts(counts)).collect(),
+        }))?;
+        let flops_per_s = self.clock.flops_per_s();
+        self.progress.step(&Update {
+            step: session.step,
+            steps: session.config.train.steps,
+            loss,
+            tokens_per_s: self.clock.tokens_per_s(),
+            flops_per_s,
+            peak_share: self.options.peak.map(|peak| flops_per_s / peak),
+            eta_s: self.clock.eta(session.config.train.steps - session.step),
+        });
+        Ok(())
+    }
+
+    fn validate(&mut self) -> Result<()> {
+        let Some(validation) = &mut self.validation else { return Ok(()) };
+        let (record, routing) = validation.run(&mut self.session)?;
+        let path = self.options.run.routing();
+        let json = serde_json::to_string(&routing).map_err(|error| Error::checkpoint(&path, error))?;
+        std::fs::write(&path, json).map_err(Error::io("write", &path))?;
+        self.metrics.append(&Record::Valid(record.clone()))?;
+        self.progress.valid(&record);
+        self.valid = Some(record);
+        report::write(self.options.run.root())?;
+        self.clock.skip();
+        Ok(())
+    }
+
+    /// Saves unless this very step is saved already.
+    fn save(&mut self) -> Result<()> {
+        if self.saved == Some(self.session.step) {
+            return Ok(());
+        }
+        let root = self.options.run.checkpoints();
+        self.metrics.sync()?;
+        self.session.save(&root).map_err(|error| self.with_last_good(error))?;
+        folder::prune(&root, self.session.config.run.keep)?;
+        self.saved = Some(self.session.step);
+        self.clock.skip();
+        Ok(())
+    }
+
+    /// Adds to an error what is left to go on from.
+    fn with_last_good(&self, error: Error) -> Error {
+        let Error::NonFinite(message) = error else {
+            if let Some(step) = self.saved {
+                eprintln!("the checkpoint of step {step} is whole; continue from it with --resume");
+            }
+            return error;
+        };
+        Error::NonFinite(match self.saved {
+            Some(step) => format!(
+                "{message}. The last good checkpoint, of step {step}, is kept in {}",
+                self.options.run.checkpoints().display()
+            ),
+            None => format!("{message}. There is no checkpoint yet"),
+        })
+    }
+
+    fn finish(self, finished: bool) -> Result<()> {
+        let run = &self.options.run;
+        let mut paths = BTreeMap::from([("run", run.root().to_path_buf()), ("metrics", run.metrics())]);
+        paths.insert("report", run.root().join("report.html"));
+        paths.insert("checkpoint", folder::latest(&run.checkpoints())?.0);
+        if run.routing().exists() {
+            paths.insert("routing", run.routing());
+        }
+        let validation = self.valid.as_ref().map(|record| {
+            record.domains.iter().map(|(name, domain)| (name.clone(), domain.bits_per_byte)).collect()
+        });
+        let summary = Summary {
+            event: "summary",
+            finished,
+            steps: self.session.step,
+            tokens: self.session.tokens,
+            tokens_per_s: self.clock.mean_tokens_per_s(),
+            loss: self.loss,
+            validation: validation.unwrap_or_default(),
+            paths,
+        };
+        let mut words = format!(
+            "{} after step {}: loss {:.4}, {:.0} tokens/s",
+            if finished { "finished" } else { "stopped" },
+            summary.steps,
+            summary.loss.unwrap_or(f64::NAN),
+            summary.tokens_per_s,
+        );
+        for (name, path) in &summary.paths {
+            words.push_str(&format!("\n  {name}: {}", path.display()));
+        }
+        self.progress.finish(&summary, &words);
+        Ok(())
+    }
+}
+
+fn due(step: u64, every: u64) -> bool {
+    every > 0 && step.is_multiple_of(every)
+}
+
+/// The weighted auxiliary losses that are on, layers summed.
+fn auxiliary(losses: &Losses, weights: &Weights) -> BTreeMap<String, f64> {
+    let sum = |part: fn(&LayerLosses) -> f64| losses.layers.iter().map(part).sum::<f64>();
+    [
+        ("load_balance", weights.load_balance, sum(|layer| layer.load_balance)),
+        ("router_z", weights.router_z, sum(|layer| layer.router_z)),
+        (
+            "mutual_information",
+            weights.token_entropy + weights.marginal_entropy,
+            sum(|layer| layer.mutual_information),
+        ),
+        ("sequence_consistency", weights.sequence_consistency, sum(|layer| layer.sequence_consistency)),
+        ("domain_consistency", weights.domain_consistency, sum(|layer| layer.domain_consistency)),
+        ("redundancy", weights.redundancy, sum(|layer| layer.redundancy)),
+        ("head_z", weights.head_z, losses.head_z),
+    ]
+    .into_iter()
+    .filter(|&(_, weight, _)| weight > 0.0)
+    .map(|(name, _, value)| (name.to_owned(), value))
+    .collect()
+}
+
+fn records(run: &RunFolder) -> Result<Vec<Record>> {
+    let path = run.metrics();
+    Ok(if path.exists() { read_records(&path)? } else { Vec::new() })
+}
+
+fn last_step(run: &RunFolder) -> Result<Option<StepRecord>> {
+    let step = |record| if let Record::Step(step) = record { Some(step) } else { None };
+    Ok(records(run)?.into_iter().rev().find_map(step))
+}
+
+fn last_valid(run: &RunFolder) -> Result<Option<ValidRecord>> {
+    let valid = |record| if let Record::Valid(valid) = record { Some(valid) } else { None };
+    Ok(records(run)?.into_iter().rev().find_map(valid))
+}
+
+/// What the report says about the run.
+fn write_info(run: &RunFolder, config: &Config) -> Result<()> {
+    let toml = config.to_toml()?;
+    let mut section = String::new();
+    let mut settings = Vec::new();
+    for line in toml.lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = name.to_owned();
+        } else if let Some((key, value)) = line.split_once(" = ") {
+            settings.push((format!("{section}.{key}"), value.to_owned()));
+        }
+    }
+    let info = RunInfo { title: format!("{}, seed {}", config.run.name, config.run.seed), config: settings };
+    let path = run.info();
+    let json = serde_json::to_string_pretty(&info).map_err(|error| Error::checkpoint(&path, error))?;
+    std::fs::write(&path, json).map_err(Error::io("write", &path))
+}

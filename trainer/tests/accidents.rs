@@ -1,0 +1,64 @@
+//! What goes wrong ends with a clear message, and nothing is lost.
+
+mod support;
+
+use support::{Place, fail, names, succeed};
+
+#[test]
+fn an_existing_run_is_never_overwritten_unasked() {
+    let place = Place::new();
+    succeed(&mut place.pretrain("run", &["--steps", "2"]));
+    let before = place.metrics("run");
+    let said = fail(&mut place.pretrain("run", &["--steps", "2"]), 2);
+    for remedy in ["--resume", "--out", "--force"] {
+        assert!(said.contains(remedy), "{said}");
+    }
+    assert_eq!(place.metrics("run"), before);
+    std::fs::write(place.path("run/notes.txt"), "mine").unwrap();
+    succeed(&mut place.pretrain("run", &["--steps", "3", "--force"]));
+    assert!(place.step("run", 3).exists() && !place.step("run", 2).exists());
+    assert!(place.path("run/notes.txt").exists(), "only the run's own files are deleted");
+}
+
+#[test]
+fn an_empty_or_missing_corpus_leaves_no_run_behind() {
+    let place = Place::new();
+    std::fs::remove_dir_all(place.path("text")).unwrap();
+    let said = fail(&mut place.pretrain("run", &[]), 1);
+    assert!(said.contains("does not exist") && said.contains("data.path"), "{said}");
+    std::fs::create_dir(place.path("text")).unwrap();
+    let said = fail(&mut place.pretrain("run", &[]), 1);
+    assert!(said.contains("the corpus is empty"), "{said}");
+    assert!(!place.path("run").exists());
+}
+
+#[test]
+fn a_loss_that_is_not_finite_names_the_first_tensor_and_keeps_the_last_good_checkpoint() {
+    let place = Place::new();
+    let settings = ["--set", "optimiser.lr=1e30", "--set", "run.checkpoint_every=1", "--set", "run.keep=9"];
+    let said = fail(&mut place.pretrain("run", &settings), 1);
+    assert!(said.contains("step 2 is") && said.contains("The first tensor that is not finite"), "{said}");
+    assert!(said.contains("layer 0"), "{said}");
+    assert!(said.contains("last good checkpoint, of step 1"), "{said}");
+    assert_eq!(names(&place.path("run/checkpoints")), ["step-00000001"]);
+    assert_eq!(place.metrics("run").len(), 1);
+}
+
+/// A limit on the size of files stands in for a full disk: the same writes fail half-way, with another error number.
+#[test]
+#[cfg(unix)]
+fn a_checkpoint_that_does_not_fit_on_the_disk_is_taken_away_and_the_last_good_one_stays() {
+    let place = Place::new();
+    succeed(&mut place.pretrain("whole", &[]));
+    succeed(&mut place.pretrain("run", &["--stop-after", "7"]));
+    let full = place.pretrain("run", &["--resume"]);
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 120; exec \"$0\" \"$@\""]);
+    limited.arg(full.get_program()).args(full.get_args());
+    let said = fail(&mut limited, 1);
+    assert!(said.contains("cannot") && said.contains("step-00000010"), "{said}");
+    assert!(said.contains("the checkpoint of step 7 is whole"), "{said}");
+    assert_eq!(names(&place.path("run/checkpoints")), ["step-00000007"]);
+    succeed(&mut place.pretrain("run", &["--resume"]));
+    place.assert_same("whole", "run", 20);
+}

@@ -1,0 +1,126 @@
+//! A run that stops and goes on ends exactly where an undisturbed one does.
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use support::{Place, fail, stderr, succeed};
+
+/// Settings that have state of their own to carry over.
+const EVERYTHING: [&str; 8] = [
+    "--set",
+    "train.micro_batch=2",
+    "--set",
+    "router.loss_free_rate=0.01",
+    "--set",
+    "router.smoothing=learned",
+    "--set",
+    "router.gate_bias=true",
+];
+
+#[test]
+fn stopping_and_resuming_changes_no_bit() {
+    let place = Place::new();
+    for (whole, parts, settings) in [("a", "b", &[][..]), ("c", "d", &EVERYTHING[..])] {
+        succeed(&mut place.pretrain(whole, settings));
+        let stop = [settings, &["--stop-after", "7"]].concat();
+        succeed(&mut place.pretrain(parts, &stop));
+        assert!(place.step(parts, 7).exists());
+        succeed(&mut place.pretrain(parts, &[settings, &["--resume"]].concat()));
+        place.assert_same(whole, parts, 20);
+    }
+}
+
+#[test]
+fn resuming_needs_nothing_but_the_folder_and_may_extend_the_run() {
+    let place = Place::new();
+    succeed(&mut place.pretrain("run", &["--stop-after", "5"]));
+    let mut resume = place.trainer();
+    resume.args(["pretrain", "--resume", "--steps", "24", "--threads", "1", "--out"]).arg(place.path("run"));
+    succeed(&mut resume);
+    assert!(place.step("run", 24).exists());
+}
+
+#[test]
+#[cfg(unix)]
+fn ctrl_c_finishes_the_step_saves_and_the_printed_command_continues() {
+    let place = Place::new();
+    let steps = ["--steps", "400", "--set", "validation.every=0", "--set", "run.checkpoint_every=0"];
+    succeed(&mut place.pretrain("whole", &steps));
+
+    let mut run = place.pretrain("cut", &[&steps[..], &["--json"]].concat());
+    let mut child = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("\"step\":3,")), "no third step");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    // Reading on keeps the pipe from filling up.
+    let last = lines.map(Result::unwrap).last().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    let summary: serde_json::Value = serde_json::from_str(&last).unwrap();
+    assert_eq!(summary["finished"], false);
+    let step = summary["steps"].as_u64().unwrap();
+    assert!((3..400).contains(&step), "stopped after step {step}");
+    assert!(place.step("cut", step).exists());
+    let said = stderr(&output);
+    let command = said.lines().last().unwrap().trim();
+    assert!(command.ends_with("--resume"), "{said}");
+
+    let continued = Command::new("sh").args(["-c", command]).output().unwrap();
+    assert!(continued.status.success(), "{command}: {}", stderr(&continued));
+    place.assert_same("whole", "cut", 400);
+}
+
+#[test]
+fn a_damaged_newest_checkpoint_falls_back_to_the_one_before_it_and_says_so() {
+    let place = Place::new();
+    succeed(&mut place.pretrain("whole", &[]));
+    for (out, file) in
+        [("cut", "model.safetensors"), ("bent", "optimizer.safetensors"), ("lost", "manifest.json")]
+    {
+        succeed(&mut place.pretrain(out, &["--stop-after", "13"]));
+        let path = place.step(out, 13).join(file);
+        let mut bytes = std::fs::read(&path).unwrap();
+        match out {
+            "cut" => bytes.truncate(bytes.len() / 2),
+            "bent" => *bytes.last_mut().unwrap() ^= 1,
+            _ => bytes.clear(),
+        }
+        std::fs::write(&path, bytes).unwrap();
+        let said = stderr(&succeed(&mut place.pretrain(out, &["--resume"])));
+        assert!(said.contains("step-00000013") && said.contains(file), "{said}");
+        assert!(said.contains("resuming after step 10"), "{said}");
+        place.assert_same("whole", out, 20);
+    }
+}
+
+#[test]
+fn another_configuration_other_text_and_no_checkpoint_are_refused() {
+    let place = Place::new();
+    let said = fail(&mut place.pretrain("run", &["--resume"]), 1);
+    assert!(said.contains("start without --resume"), "{said}");
+    succeed(&mut place.pretrain("run", &["--stop-after", "5"]));
+    let said = fail(&mut place.pretrain("run", &["--resume", "--set", "optimiser.lr=0.5"]), 2);
+    assert!(said.contains("`optimiser.lr` was 0.01, is 0.5"), "{said}");
+    std::fs::write(place.path("text/prose/more.txt"), "another document, long enough to be read ".repeat(9))
+        .unwrap();
+    let said = fail(&mut place.pretrain("run", &["--resume"]), 1);
+    assert!(said.contains("data position does not belong to this run"), "{said}");
+    assert!(place.step("run", 5).exists());
+}
+
+#[test]
+fn a_checkpoint_of_another_model_is_refused() {
+    let place = Place::new();
+    succeed(&mut place.pretrain("run", &["--stop-after", "5"]));
+    succeed(&mut place.pretrain("other", &["--stop-after", "5", "--set", "model.width=16"]));
+    // Files and manifest of the other model under the configuration of the first: only the tensors tell.
+    for file in ["model.safetensors", "config.json", "manifest.json", "optimizer.safetensors"] {
+        std::fs::copy(place.step("other", 5).join(file), place.step("run", 5).join(file)).unwrap();
+    }
+    let said = fail(&mut place.pretrain("run", &["--resume"]), 1);
+    assert!(said.contains("config.toml is damaged"), "{said}");
+    let said = fail(place.trainer().args(["generate", "--checkpoint"]).arg(place.path("text")), 1);
+    assert!(said.contains("neither a checkpoint"), "{said}");
+}
