@@ -26,16 +26,26 @@ pub struct Text {
 }
 
 impl Text {
-    /// Reads and tokenises what `[data]` names.
+    /// Reads and tokenises what `[data]` names. With `fetch`, cargo is asked for locked packages whose sources are not
+    /// here yet; a run that goes on must not, for its text must stay the same.
     ///
     /// # Errors
     /// [`crate::data::DataError`] when there is no text, in words that say what to do.
-    pub fn load(config: &Config) -> Result<Self> {
+    pub fn load(config: &Config, fetch: bool) -> Result<Self> {
         match config.data.source {
             Source::Random => Self::random(config),
             Source::Folder => Self::of(folder::load(&config.data.path, &config.limits())?),
             Source::Registry => {
                 let quickstart = Quickstart::of_this_machine(config.limits())?;
+                if fetch && !quickstart.missing().is_empty() {
+                    let count = quickstart.missing().len();
+                    tracing::info!(
+                        "asking cargo for the sources of {count} locked packages that the build did not need"
+                    );
+                    if !quickstart.fetch_missing() {
+                        tracing::info!("cargo could not bring them; going on with what is here");
+                    }
+                }
                 Self::of(quickstart.load()?)
             }
         }
@@ -58,7 +68,7 @@ impl Text {
             .collect();
         if !corpus.missing.is_empty() {
             notes.push(format!(
-                "{} of the locked packages have no sources on this machine; `cargo fetch` would bring them",
+                "{} locked packages have no sources on this machine; `cargo fetch --locked` brings most of them",
                 corpus.missing.len()
             ));
         }
@@ -76,7 +86,7 @@ impl Text {
         let mut store = TokenStore::new(eos);
         let mut generator = ChaCha8Rng::seed_from_u64(config.run.seed);
         for document in 0..config.train.batch * RANDOM_STEPS {
-            let below_eos = || (u64::from(generator.next_u32()) * u64::from(eos) >> 32) as u32;
+            let below_eos = || ((u64::from(generator.next_u32()) * u64::from(eos)) >> 32) as u32;
             let ids = std::iter::repeat_with(below_eos).take(config.data.sequence - 1);
             store.push(ids, document as u64, 0)?;
         }
