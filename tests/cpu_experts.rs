@@ -71,7 +71,7 @@ impl Case {
         let tokens = rows / 2 + 1;
         // 7 and 2 * tokens - 1 may share a factor; then the step of 1 keeps slots distinct.
         let slots = 2 * tokens - 1;
-        let step = if slots % 7 == 0 { 1 } else { 7 };
+        let step = if slots.is_multiple_of(7) { 1 } else { 7 };
         let order: Vec<u32> = (0..rows).map(|r| ((r * step) % slots) as u32).collect();
         Self {
             shape,

@@ -8,6 +8,10 @@ mod common;
 
 use common::backend::{KernelBackend, Reference};
 use common::case::{Case, load_cases, vectors_folder};
+use common::compare::Tolerance;
+use common::emo_backend::Ops;
+use emo::cpu::Cpu;
+use emo::cpu::isa::Isa;
 
 /// Runs all cases on one backend and returns what went wrong, one line each.
 fn failures(backend: &dyn KernelBackend, cases: &[Case]) -> Vec<String> {
@@ -36,6 +40,20 @@ fn run_all(backend: &dyn KernelBackend) {
 #[test]
 fn reference() {
     run_all(&Reference);
+}
+
+/// f32 with every instruction set of this processor: `|err| <= 2e-6 (1 + sum |terms|)`.
+#[test]
+fn cpu() {
+    let tolerance = Tolerance { relative: 2e-6, by_terms: true, tie: 3e-7 };
+    for isa in Isa::available() {
+        let name = match isa {
+            Isa::Portable => "cpu (portable)",
+            Isa::Avx2 => "cpu (AVX2)",
+            Isa::Avx512 => "cpu (AVX-512)",
+        };
+        run_all(&Ops { backend: &Cpu::with_isa(2, isa).unwrap(), name, tolerance });
+    }
 }
 
 /// The runner itself must be able to fail: a wrong value, an unknown kind, an unknown parameter, an unknown input and an

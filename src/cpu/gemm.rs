@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! for each K block                     a block of A rows (L2) and all B panels of this K block
-//!   for each B panel  (nr columns)     kc x nr, stays in L1
+//!   for each B panel  (nr columns)     kc x nr, in L1 when kc is small
 //!     for each A panel (<= mr rows)    streams from L2
 //!       for each k                     mr broadcasts of A times nr / LANES vectors of B
 //! ```
@@ -44,13 +44,14 @@ pub struct Machine<'a> {
     pub isa: Isa,
 }
 
-/// Depth of a K block: an `nr = 32` panel of B of this depth (32 KiB) stays in a 48 KiB L1.
-pub(crate) const KC: usize = 256;
+/// Largest depth of a K block. Longer blocks update C less often; at this depth a 32-wide panel of B (64 KiB) comes from
+/// L2 at 18 bytes a cycle at most, which hardware prefetch hides (256 and 512 measured alike within a few percent).
+pub(crate) const KC: usize = 512;
 
-/// Distance of two rows of a packed A block: 17 cache lines, so that equal columns fall into different cache sets.
+/// Distance of two rows of a packed A block: 33 cache lines, so that equal columns fall into different cache sets.
 pub(crate) const A_LD: usize = KC + 16;
 
-/// Most rows of A in one block: eight panels of 14 rows, 119 KiB, a small part of L2.
+/// Most rows of A in one block: eight panels of 14 rows, at most 224 KiB, a small part of L2.
 pub(crate) const MC: usize = 112;
 
 /// Panel widths divide this; packed sizes are rounded up to it so that they do not depend on the instruction set.
@@ -112,7 +113,8 @@ pub(crate) struct BlockC {
 }
 
 /// `C[rows, n] (+)= alpha * A[rows, kc] B[kc, n]` for a packed block of A (`a`, rows [`A_LD`] apart) and the packed panels
-/// of B (`b`, `[panel][kc][nr]`).
+/// of B (`b`, `[panel][kc][nr]`). Calls `between(i, calls)` after the i-th of `calls` micro-kernel calls, which is when
+/// memory has time for prefetches.
 ///
 /// # Safety
 /// `micro` came from [`micro_kernels`]; `a` holds `rows` rows of `kc <= KC`; `b` holds `ceil(n / nr)` panels; and C's
@@ -125,8 +127,10 @@ pub(crate) unsafe fn block(
     a: *const f32,
     b: *const f32,
     c: BlockC,
+    mut between: impl FnMut(usize, usize),
 ) {
     let panels = rows.div_ceil(micro.by_rows.len());
+    let calls = panels * n.div_ceil(micro.nr);
     for (j, column) in (0..n).step_by(micro.nr).enumerate() {
         for i in 0..panels {
             let rows = part(rows, panels, i);
@@ -145,6 +149,7 @@ pub(crate) unsafe fn block(
                 };
                 micro.by_rows[rows.len() - 1](&tile);
             }
+            between(j * panels + i, calls);
         }
     }
 }

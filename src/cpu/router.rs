@@ -153,7 +153,7 @@ impl Token<'_> {
 
     /// `out = softmax((z + bias) / temperature)` over the shared experts.
     #[inline(always)]
-    fn shared_softmax(&self, temperature: f32, out: &mut [f32]) {
+    fn shared_softmax(&self, temperature: f64, out: &mut [f32]) {
         let (routed, shared) = (self.logits.len(), self.shared.len());
         let biased = |i: usize| f64::from(self.shared[i]) + f64::from(self.bias(routed + i));
         let max = (0..shared).fold(f64::NEG_INFINITY, |max, i| max.max(biased(i)));
@@ -161,7 +161,7 @@ impl Token<'_> {
             out.fill(0.0);
             return;
         }
-        let exponential = |i: usize| ((biased(i) - max) / f64::from(temperature)).exp();
+        let exponential = |i: usize| ((biased(i) - max) / temperature).exp();
         let sum: f64 = (0..shared).map(exponential).sum();
         (0..shared).for_each(|i| out[i] = (exponential(i) / sum) as f32);
     }

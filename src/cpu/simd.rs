@@ -159,6 +159,19 @@ pub trait Simd: Copy + Debug + Send + Sync {
         }
     }
 
+    /// Hints that the cache line at `p` is needed soon; any address is allowed.
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a prefetch never faults, and SSE is part of x86-64.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = p;
+    }
+
     /// The first `LANES` elements of `x`. Panics when there are fewer.
     #[inline(always)]
     fn load(self, x: &[f32]) -> Self::F {

@@ -22,7 +22,7 @@ pub enum Normalise {
     /// Keep the scores as they are (OLMoE, EMO).
     None,
     /// Divide by the L_p norm of the selected scores: 1 for Mixtral and Qwen3, 2 for unit length.
-    Lp(f32),
+    Lp(f64),
 }
 
 /// The weight a shared expert takes. Shared experts are the last ones and every token uses them.
@@ -53,7 +53,7 @@ pub struct RouterConfig {
     /// Score function.
     pub score: Score,
     /// Divides the (biased) logits; 1 leaves them.
-    pub temperature: f32,
+    pub temperature: f64,
     /// Normalisation of the selected routed scores.
     pub normalise: Normalise,
     /// Routed experts that every token takes, first and in this order, with their ordinary score as weight

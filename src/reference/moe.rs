@@ -50,8 +50,6 @@ pub struct AuxGradients<'a> {
     pub dprobs: &'a [f64],
     /// On the logsumexp of the biased logits, `[T]`.
     pub dlse: &'a [f64],
-    /// On the raw logits, `[T, E]`, from losses that look at them directly.
-    pub dlogits: &'a [f64],
 }
 
 /// What [`backward`] returns.
@@ -99,9 +97,7 @@ pub fn backward(layer: &Layer, x: &[f64], out: &Output, dy: &[f64], aux: &AuxGra
         aux.dprobs,
         aux.dlse,
     );
-    let mut dlogits = router.dlogits;
-    add_scaled(&mut dlogits, 1.0, aux.dlogits);
-    let (dx_router, dw_router) = router_logits::backward(x, layer.w_router, &dlogits, d, cfg.experts);
+    let (dx_router, dw_router) = router_logits::backward(x, layer.w_router, &router.dlogits, d, cfg.experts);
     add_scaled(&mut dx, 1.0, &dx_router);
     Gradients { dx, dw_router, dbias: router.dbias, dw_in: mlp.dw_in, dw_out: mlp.dw_out }
 }

@@ -50,12 +50,6 @@ pub struct Gradients {
     pub dbias: Vec<f64>,
 }
 
-/// A configured f32 as the decimal number it was written as, so that a temperature of 0.3 means 0.3 and not the f32
-/// nearest to it, 0.30000001192….
-fn configured(value: f32) -> f64 {
-    value.to_string().parse().unwrap_or(f64::from(value))
-}
-
 /// `z + b` of one token, `-inf` where the keep mask forbids a routed expert.
 fn biased_logits(cfg: &RouterConfig, z: &[f64], bias: Option<&[f64]>, keep: Option<&[bool]>) -> Vec<f64> {
     let allowed = |e: usize| e >= cfg.routed() || keep.is_none_or(|keep| keep[e]);
@@ -69,7 +63,7 @@ fn biased_logits(cfg: &RouterConfig, z: &[f64], bias: Option<&[f64]>, keep: Opti
 
 /// `z'`: divided by the temperature.
 fn scaled(cfg: &RouterConfig, biased: &[f64]) -> Vec<f64> {
-    biased.iter().map(|z| z / configured(cfg.temperature)).collect()
+    biased.iter().map(|z| z / cfg.temperature).collect()
 }
 
 /// The `n` best entries in descending order, ties to the lower index, skipping those already `taken`. Forbidden entries
@@ -93,10 +87,7 @@ fn top(n: usize, score: &[f64], forbidden: &[bool], taken: &[u32]) -> Vec<u32> {
 fn norm(cfg: &RouterConfig, selected: &[f64]) -> f64 {
     match cfg.normalise {
         Normalise::None => 1.0,
-        Normalise::Lp(q) => {
-            let q = configured(q);
-            selected.iter().map(|s| s.powf(q)).sum::<f64>().powf(1.0 / q)
-        }
+        Normalise::Lp(q) => selected.iter().map(|s| s.powf(q)).sum::<f64>().powf(1.0 / q),
     }
 }
 
@@ -197,7 +188,7 @@ pub fn backward(
                 Normalise::None => dw[i],
                 // A weight of 0 has a score of 0, through which nothing flows; the power would be infinite for q < 1.
                 Normalise::Lp(_) if w[i] == 0.0 => 0.0,
-                Normalise::Lp(q) => (dw[i] - w[i].powf(configured(q) - 1.0) * along) / norm,
+                Normalise::Lp(q) => (dw[i] - w[i].powf(q - 1.0) * along) / norm,
             };
         }
 
@@ -208,7 +199,7 @@ pub fn backward(
                 Score::Softmax => p[e] * (g[e] - mean),
                 Score::Sigmoid => p[e] * (1.0 - p[e]) * g[e],
             };
-            dscore / configured(cfg.temperature) + dlse[t] * p_lse[e]
+            dscore / cfg.temperature + dlse[t] * p_lse[e]
         }));
 
         let (p_shared, _) = softmax(z_shared);
@@ -220,7 +211,7 @@ pub fn backward(
                     .iter()
                     .position(|s| *s as usize == e)
                     .expect("every shared expert has a slot");
-                p_shared[e - routed] * (dw_shared[slot] - along) / configured(cfg.temperature)
+                p_shared[e - routed] * (dw_shared[slot] - along) / cfg.temperature
             }
         }));
     }

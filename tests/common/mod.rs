@@ -3,4 +3,6 @@
 pub mod backend;
 pub mod case;
 pub mod compare;
+pub mod device;
+pub mod emo_backend;
 pub mod kinds;

@@ -35,6 +35,14 @@ fn activations_are_finite_far_out_and_right_at_known_points() {
 }
 
 #[test]
+fn clamping() {
+    let x: Vec<f64> = noise(41, 1).iter().map(|x| 3.0 * x).collect();
+    let dx: Vec<f64> = x.iter().map(|x| activation::clamp_derivative(*x, 1.5)).collect();
+    check("clamp", &x, &dx, |x| x.iter().map(|x| activation::clamp(*x, 1.5)).sum());
+    assert!(dx.contains(&0.0) && dx.contains(&1.0), "both sides of the limit");
+}
+
+#[test]
 fn linear_maps() {
     let (t, k, n) = (5, 3, 7);
     let (x, w, b, dy) = (noise(t * k, 1), noise(n * k, 2), noise(n, 3), noise(t * n, 4));

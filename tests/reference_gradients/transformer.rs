@@ -70,6 +70,8 @@ fn cross_entropies() {
     let loss = |logits: &[f64]| (run(logits).loss_sum + z * run(logits).z_sum) / divisor;
     check("dlogits", &logits, &run(&logits).dlogits, loss);
     assert!(run(&logits).dlogits[5..10].iter().all(|g| *g == 0.0), "an ignored target");
+    assert_eq!(run(&logits).lse[1], 0.0, "an ignored target");
+    assert!((run(&logits).lse.iter().map(|lse| lse * lse).sum::<f64>() - run(&logits).z_sum).abs() < 1e-12);
     let even = cross_entropy::forward_backward(&[0.0; 5], &[2], 5, 0.0, 1.0);
     assert!((even.loss_sum - 5f64.ln()).abs() < 1e-15 && (even.z_sum - 5f64.ln().powi(2)).abs() < 1e-14);
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use trainer::data::packing::{IGNORE, RoutingBoundary, attention_ends, routing_ends};
 use trainer::data::validation::bits_per_byte;
-use trainer::data::{Batch, BatchStream, ByteTokenizer, DataError, Packing, TokenStore, ValidationSet};
+use trainer::data::{
+    Batch, BatchStream, ByteTokenizer, DataError, Packing, StreamPosition, TokenStore, ValidationSet,
+};
 
 const EOS: u32 = ByteTokenizer::EOS;
 
@@ -95,13 +97,63 @@ fn a_document_longer_than_the_window_keeps_its_identity() {
 fn a_position_of_other_data_is_refused() {
     let stream = BatchStream::new(store(&[20, 30]), Packing::new(2, 8, 1)).unwrap();
     assert_eq!(stream.resume(stream.position(7)).unwrap(), 7);
-    for other in [
-        BatchStream::new(store(&[20, 31]), Packing::new(2, 8, 1)).unwrap(),
-        BatchStream::new(store(&[20, 30]), Packing::new(2, 8, 2)).unwrap(),
-        BatchStream::new(store(&[20, 30]), Packing::new(2, 9, 1)).unwrap(),
+    for (lengths, packing, what) in [
+        ([20, 31], Packing::new(2, 8, 1), "the corpus"),
+        ([20, 30], Packing::new(2, 8, 2), "the seed was 1 and is now 2"),
+        ([20, 30], Packing::new(2, 9, 1), "the sequence length was 8"),
+        ([20, 30], Packing::new(3, 8, 1), "the rows"),
+        (
+            [20, 30],
+            Packing { predict_across_documents: false, ..Packing::new(2, 8, 1) },
+            "predict_across_documents",
+        ),
+        (
+            [20, 30],
+            Packing { routing: RoutingBoundary::EosOpens, ..Packing::new(2, 8, 1) },
+            "the routing boundary",
+        ),
     ] {
-        assert!(matches!(other.resume(stream.position(7)), Err(DataError::Position { .. })));
+        let error =
+            BatchStream::new(store(&lengths), packing).unwrap().resume(stream.position(7)).unwrap_err();
+        assert!(matches!(error, DataError::Position { .. }) && error.to_string().contains(what), "{error}");
     }
+}
+
+/// A position survives its way through a checkpoint.
+#[test]
+fn positions_are_serialised_exactly() {
+    let stream = BatchStream::new(store(&[20, 30]), Packing::new(2, 8, u64::MAX)).unwrap();
+    let position = stream.position(u64::MAX - 1);
+    let text = serde_json::to_string(&position).unwrap();
+    assert_eq!(serde_json::from_str::<StreamPosition>(&text).unwrap(), position);
+}
+
+#[test]
+fn threads_see_the_same_batches() {
+    let stream = BatchStream::new(store(&[20, 3, 77, 0, 12]), Packing::new(3, 8, 4)).unwrap();
+    let read = |threads: u64| {
+        let mut batches: Vec<(u64, Batch)> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads)
+                .map(|worker| {
+                    let mut stream = stream.clone();
+                    scope.spawn(move || {
+                        let indices = (worker..20).step_by(threads as usize);
+                        let fill = |index| {
+                            let mut batch = Batch::default();
+                            stream.fill(index, &mut batch);
+                            (index, batch)
+                        };
+                        indices.map(fill).collect::<Vec<_>>()
+                    })
+                })
+                .collect();
+            workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+        });
+        batches.sort_by_key(|(index, _)| *index);
+        batches
+    };
+    assert_eq!(read(1), read(2));
+    assert_eq!(read(1), read(7));
 }
 
 #[test]

@@ -4,8 +4,11 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use emo::cpu::isa::Isa;
+use emo::cpu::peak;
+use emo::cpu::threads::Threads;
 use serde_json::Value;
 
 use crate::step;
@@ -40,9 +43,9 @@ pub fn run(filter: Option<&str>, threads: Option<usize>) -> Result<(), String> {
 }
 
 fn peaks(threads: usize) -> Result<Peaks, String> {
-    let cpu = emo::cpu::Cpu::new(threads).map_err(|error| error.to_string())?;
-    let peak = emo::cpu::peak::measure(&cpu);
-    Ok(Peaks { threads, gflops: peak.gflops, gigabytes: peak.copy_gbytes })
+    let pool = Threads::new(threads).map_err(|error| error.to_string())?;
+    let peak = peak::measure(&pool, Isa::detect(), Duration::from_millis(300));
+    Ok(Peaks { threads, gflops: peak.gflops, gigabytes: peak.copy_gb_s })
 }
 
 fn json(path: &Path) -> Result<Value, String> {

@@ -4,11 +4,15 @@
 //! second pass, and a group without rows costs nothing.
 
 use super::rows::Rows;
-use super::{A_LD, ALIGN, BlockC, KC, Machine, aligned, block, micro_kernels, pack, part};
+use super::{A_LD, ALIGN, BlockC, Machine, aligned, block, micro_kernels, pack, part};
 use crate::cpu::threads::DisjointMut;
 
-/// Largest tile of C, both ways: the packed K blocks of both operands (272 and 256 KiB) share L2 with the tile.
+/// Largest tile of C, both ways: the packed K blocks of both operands (256 KiB each) share L2 with the tile.
 const TILE: usize = 256;
+
+/// Rows summed before the tile of C is updated. Half of the largest K block, because here both operands are new each time
+/// and share L2.
+const DEPTH: usize = 256;
 
 /// Rows packed at a time: a cache line of a packed row of A.
 const CHUNK: usize = 16;
@@ -34,7 +38,7 @@ pub(crate) fn workspace_len(threads: usize) -> usize {
 }
 
 /// One worker's packed A, packed B and rows in between.
-const SCRATCH: usize = TILE * A_LD + KC * TILE + CHUNK * TILE;
+const SCRATCH: usize = TILE * A_LD + DEPTH * TILE + CHUNK * TILE;
 
 /// `c[groups, m, n] += A^T B` group by group. `workspace` holds [`workspace_len`] elements.
 pub(crate) fn by_groups<A: Rows, B: Rows>(
@@ -74,10 +78,10 @@ pub(crate) fn by_groups<A: Rows, B: Rows>(
             return;
         }
         let (packed_a, rest) = scratch.split_at_mut(TILE * A_LD);
-        let (packed_b, chunk) = rest.split_at_mut(KC * TILE);
+        let (packed_b, chunk) = rest.split_at_mut(DEPTH * TILE);
         let c = c.as_mut_ptr().wrapping_add(group * m * n + tile_m.start * n + tile_n.start);
-        for r0 in group_rows.clone().step_by(KC) {
-            let kc = KC.min(group_rows.end - r0);
+        for r0 in group_rows.clone().step_by(DEPTH) {
+            let kc = DEPTH.min(group_rows.end - r0);
             for k in (0..kc).step_by(CHUNK) {
                 let rows = r0 + k..r0 + kc.min(k + CHUNK);
                 let count = rows.len();
@@ -100,9 +104,23 @@ pub(crate) fn by_groups<A: Rows, B: Rows>(
                 }
             }
             let tile_c = BlockC { ptr: c, ld: n, alpha: 1.0, accumulate: true };
+            // What is packed next: the group's next rows or, after them, the rows of a task that this worker may well
+            // get. Only speed depends on the guess.
+            let next = match r0 + kc {
+                r if r < group_rows.end => r..group_rows.end,
+                _ => rows_of(((task + threads.len()) / tiles).min(groups - 1)),
+            };
+            let next = next.start..next.end.min(next.start + DEPTH);
+            let prefetch = |call, calls| {
+                for row in part(next.len(), calls, call) {
+                    a.prefetch(next.start + row, tile_m.clone());
+                    b.prefetch(next.start + row, tile_n.clone());
+                }
+            };
             // SAFETY: both operands were packed just above, and the tile of C belongs to this task alone and lies inside.
             unsafe {
-                block(micro, tile_m.len(), tile_n.len(), kc, packed_a.as_ptr(), packed_b.as_ptr(), tile_c);
+                let (a, b) = (packed_a.as_ptr(), packed_b.as_ptr());
+                block(micro, tile_m.len(), tile_n.len(), kc, a, b, tile_c, prefetch);
             }
         }
     });

@@ -12,6 +12,12 @@ use std::array::from_fn;
 pub(super) unsafe fn tile<S: Simd, const M: usize, const V: usize>(s: S, tile: &Tile) {
     let mut sums = [[s.splat(0.0); V]; M];
     let (mut a, mut b) = (tile.a, tile.b);
+    // C is needed only at the end; by then it has arrived.
+    for i in 0..M {
+        for v in 0..V {
+            s.prefetch(tile.c.wrapping_add(i * tile.ldc + v * S::LANES));
+        }
+    }
     for _ in 0..tile.k {
         // SAFETY: step k reads column k of M rows of A and row k of B's panel, which the caller makes readable.
         unsafe {

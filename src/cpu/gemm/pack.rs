@@ -15,7 +15,7 @@ pub(crate) unsafe fn transpose(
     cols: usize,
     (dst, dst_ld): (*mut f32, usize),
 ) {
-    isa.dispatch(Transpose { src, src_ld, rows, cols, dst, dst_ld });
+    isa.dispatch(Transpose { src, src_ld, rows, cols, dst, dst_ld, ahead: false });
 }
 
 struct Transpose {
@@ -25,16 +25,22 @@ struct Transpose {
     cols: usize,
     dst: *mut f32,
     dst_ld: usize,
+    /// Prefetch the `rows` rows that follow: the next call will read them.
+    ahead: bool,
 }
 
 impl Kernel for Transpose {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { src, src_ld, rows, cols, dst, dst_ld } = self;
+        let Self { src, src_ld, rows, cols, dst, dst_ld, ahead } = self;
         // Rows innermost: the writes of a block row of `dst` then follow each other.
         for j in (0..cols).step_by(8) {
             for i in (0..rows).step_by(8) {
+                // Two blocks share a cache line.
+                if ahead && j % 16 == 0 {
+                    (i..i + 8).for_each(|i| s.prefetch(src.wrapping_add((rows + i) * src_ld + j)));
+                }
                 // SAFETY: i < rows and j < cols, and both blocks end inside the matrices `transpose` was given.
                 unsafe {
                     let (from, to) = (src.add(i * src_ld + j), dst.add(j * dst_ld + i));
@@ -87,6 +93,8 @@ impl Kernel for PanelFromRows {
             for j in (0..nr).step_by(S::LANES) {
                 let n = cols.saturating_sub(j);
                 let from = src.wrapping_add(r * src_ld + j);
+                // The next panel's part of the row.
+                s.prefetch(from.wrapping_add(nr));
                 // SAFETY: `n` elements are readable from column j on (none is read when n is 0), and nr is a multiple of
                 // LANES, so the store stays inside row r of the panel.
                 unsafe {
@@ -114,7 +122,7 @@ pub(crate) unsafe fn panel_from_columns(
     debug_assert!(nr <= NR_MAX);
     // SAFETY: the caller's extents, passed on; the zeros fill the rest of each row of the panel.
     unsafe {
-        transpose(isa, (src, src_ld), cols, k, (dst, nr));
+        isa.dispatch(Transpose { src, src_ld, rows: cols, cols: k, dst, dst_ld: nr, ahead: true });
         if cols < nr {
             (0..k).for_each(|c| dst.add(c * nr + cols).write_bytes(0, nr - cols));
         }

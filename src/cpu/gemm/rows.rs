@@ -10,6 +10,22 @@ use std::ops::Range;
 pub(crate) trait Rows: Sync {
     /// Writes columns `cols` of each row in `rows` to `out`, one row every `ld` elements.
     fn fill(&self, isa: Isa, rows: Range<usize>, cols: Range<usize>, out: &mut [f32], ld: usize);
+
+    /// Hints that columns `cols` of `row` are filled soon.
+    fn prefetch(&self, row: usize, cols: Range<usize>);
+}
+
+/// Prefetches every cache line of `x` into L2.
+#[inline]
+fn prefetch_lines(x: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in x.chunks(16) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a prefetch never faults, and SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = x;
 }
 
 /// Rows of a row-major matrix, taken in order or through an index (already checked against the matrix).
@@ -30,6 +46,12 @@ impl Rows for Matrix<'_> {
             let at = row * self.width;
             out[..cols.len()].copy_from_slice(&self.data[at + cols.start..at + cols.end]);
         }
+    }
+
+    #[inline]
+    fn prefetch(&self, row: usize, cols: Range<usize>) {
+        let at = self.index.map_or(row, |index| index[row] as usize) * self.width;
+        prefetch_lines(&self.data[at + cols.start..at + cols.end]);
     }
 }
 
@@ -66,6 +88,13 @@ pub(crate) struct Activated<'a, W> {
 impl<W: Fn(usize) -> f32 + Sync> Rows for Activated<'_, W> {
     fn fill(&self, isa: Isa, rows: Range<usize>, cols: Range<usize>, out: &mut [f32], ld: usize) {
         isa.dispatch(FillActivated { source: self, rows, cols, out, ld });
+    }
+
+    #[inline]
+    fn prefetch(&self, row: usize, cols: Range<usize>) {
+        let (gate, up) = self.hidden.parts(row);
+        prefetch_lines(&gate[cols.clone()]);
+        prefetch_lines(if up.is_empty() { up } else { &up[cols] });
     }
 }
 

@@ -97,7 +97,7 @@ pub fn matmul(
             unsafe {
                 let ptr = c.as_mut_ptr().add(rows.start * ldc);
                 let c = BlockC { ptr, ld: ldc, alpha, accumulate: accumulate || k0 > 0 };
-                block(micro, rows.len(), n, kc, packed_a.as_ptr(), packed_b.as_ptr(), c);
+                block(micro, rows.len(), n, kc, packed_a.as_ptr(), packed_b.as_ptr(), c, |_, _| {});
             }
         }
     }

@@ -114,7 +114,7 @@ impl Kernel for Tokens<'_, '_> {
                 let along: f64 =
                     shared_weights.iter().zip(dshared).map(|(&w, &d)| f64::from(w) * f64::from(d)).sum();
                 for ((&expert, &w), &dw) in shared_indices.iter().zip(shared_weights).zip(dshared) {
-                    let gradient = f64::from(w) * (f64::from(dw) - along) / f64::from(config.temperature);
+                    let gradient = f64::from(w) * (f64::from(dw) - along) / config.temperature;
                     d_shared[expert as usize - routed] = gradient as f32;
                 }
             }
@@ -164,7 +164,6 @@ impl Slots<'_> {
             }
             return;
         };
-        let q = f64::from(q);
         let pairs = self.weights.iter().zip(self.dweights).map(|(&w, &dw)| (f64::from(w), f64::from(dw)));
         let along: f64 = pairs.clone().map(|(w, dw)| w * dw).sum();
         let norm = norm(normalise, self.indices.iter().map(|&expert| p[expert as usize]));
@@ -189,7 +188,7 @@ fn score_gradient<S: Simd>(
     slots: &Slots<'_>,
     d: &mut [f32],
 ) {
-    let inverse_temperature = 1.0 / f64::from(config.temperature);
+    let inverse_temperature = 1.0 / config.temperature;
     let mut mean = 0.0;
     if config.score == Score::Softmax {
         mean = dprobs.map_or(0.0, |dprobs| f64::from(s.dot(p, dprobs)));

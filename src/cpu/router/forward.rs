@@ -99,7 +99,7 @@ fn score<S: Simd>(s: S, config: &RouterConfig, token: &super::Token<'_>, p: &mut
         p.fill(0.0);
         return 0.0;
     };
-    let inverse_temperature = 1.0 / config.temperature;
+    let inverse_temperature = (1.0 / config.temperature) as f32;
     // The log-sum-exp belongs to the logits before the temperature.
     let mut sum = token.exponentials(s, shift, 1.0, p);
     let lse = (shift.value() + f64::from(sum).ln()) as f32;
@@ -136,10 +136,7 @@ pub(super) fn norm(normalise: Normalise, selected: impl Iterator<Item = f32>) ->
     match normalise {
         Normalise::None => 1.0,
         Normalise::Lp(1.0) => selected.map(f64::from).sum(),
-        Normalise::Lp(q) => {
-            let q = f64::from(q);
-            selected.map(|p| f64::from(p).powf(q)).sum::<f64>().powf(1.0 / q)
-        }
+        Normalise::Lp(q) => selected.map(|p| f64::from(p).powf(q)).sum::<f64>().powf(1.0 / q),
     }
 }
 

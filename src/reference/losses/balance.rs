@@ -62,8 +62,8 @@ pub fn load_balance_pooled(
 
 /// Router z: `L = Σ_t lse[t]² / divisor` over the valid tokens, `dL/dlse[t] = 2 lse[t] / divisor`. A divisor of 0 gives 0.
 ///
-/// `lse[T]` is [`crate::reference::router::Output::lse`], of biased logits divided by the temperature; for the z loss of raw
-/// logits, route them with temperature 1 and no bias. Source: Zoph et al. 2202.08906.
+/// `lse[T]` is [`crate::reference::router::Output::lse`], of the kept logits before the temperature.
+/// Source: Zoph et al. 2202.08906.
 pub fn router_z(lse: &[f64], divisor: f64, valid: Option<&[bool]>) -> Loss {
     let (mut loss, mut grad) = (0.0, vec![0.0; lse.len()]);
     if divisor != 0.0 {

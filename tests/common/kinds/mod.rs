@@ -40,12 +40,9 @@ fn router_config(case: &Case, experts: usize) -> Outcome<RouterConfig> {
         shared: case.optional_count(&["n_shared"])?.unwrap_or(0),
         shared_weight: SharedWeight::One,
         score,
-        temperature: configured(
-            "temperature",
-            case.optional_number(&["temperature", "temp"])?.unwrap_or(1.0),
-        )?,
+        temperature: case.optional_number(&["temperature", "temp"])?.unwrap_or(1.0),
         normalise: match case.optional_number(&["norm"])? {
-            Some(p) => Normalise::Lp(configured("norm", p)?),
+            Some(p) => Normalise::Lp(p),
             None => Normalise::None,
         },
         always_active: Vec::new(),
@@ -53,15 +50,6 @@ fn router_config(case: &Case, experts: usize) -> Outcome<RouterConfig> {
     let fits = cfg.shared <= cfg.top_k && cfg.top_k <= experts && cfg.shared < experts;
     let fits = fits && cfg.top_k - cfg.shared <= experts - cfg.shared && cfg.temperature > 0.0;
     fits.then_some(cfg).ok_or_else(|| format!("the router {} does not fit {experts} experts", case.params))
-}
-
-/// A parameter as the configuration holds it: f32, read back by its shortest decimal. One that needs more digits than that
-/// cannot be compared to nine.
-fn configured(name: &str, value: f64) -> Outcome<f32> {
-    let held = value as f32;
-    let same = held.to_string().parse() == Ok(value);
-    same.then_some(held)
-        .ok_or_else(|| format!("{name} = {value} has more digits than a router configuration holds"))
 }
 
 /// The absolute values of `x`.

@@ -3,7 +3,6 @@
 use super::router_config;
 use crate::common::backend::KernelBackend;
 use crate::common::case::{Case, Outcome};
-use emo::ops::router::RouterConfig;
 
 /// The two biases a router may have.
 struct Biases<'a> {
@@ -61,12 +60,9 @@ pub fn run(backend: &dyn KernelBackend, case: &Case) -> Outcome {
         case.check_rows(&tolerance, "out_grad_w", &grad.dlogits, &swapped)?;
     }
     if case.has("out_z_loss") {
-        // z on raw logits: the same mask, without bias and temperature.
-        let raw = RouterConfig { temperature: 1.0, ..cfg.clone() };
-        let out = backend.router_forward(&raw, logits, None, selection, keep);
         let z = backend.router_z(&out.lse, tokens as f64, None);
         case.check_scalar(&tolerance, "out_z_loss", z.loss)?;
-        let grad = backend.router_backward(&raw, logits, None, keep, &out, &no_dw, &no_dp, &z.grad);
+        let grad = backend.router_backward(&cfg, logits, gate, keep, &out, &no_dw, &no_dp, &z.grad);
         case.check(&tolerance, "out_grad_z", &grad.dlogits)?;
     }
     let through_probs = |dprobs: &[f64]| {

@@ -54,6 +54,18 @@ fn read_json(path: &Path) -> Result<Value> {
 /// Anything wrong with the configuration, and tensors that are missing, superfluous or of another shape, by name.
 pub fn load<B: Backend>(folder: &Path, backend: Arc<B>, capacity: Capacity) -> Result<Model<B>> {
     let (config, family) = read_config(folder)?;
+    load_as(folder, config, family, backend, capacity)
+}
+
+/// [`load`] under a configuration of the caller's: the same tensors, another rule (for example the weight of shared
+/// experts, or experts forced into every pool).
+pub fn load_as<B: Backend>(
+    folder: &Path,
+    config: ModelConfig,
+    family: Family,
+    backend: Arc<B>,
+    capacity: Capacity,
+) -> Result<Model<B>> {
     // Names and shapes are checked before memory is taken.
     let mut source = Source::open(folder)?;
     let layout = Layout::new(&config)?;

@@ -60,15 +60,15 @@ pub enum DataError {
     },
     /// A saved position belongs to other data, another seed or another shape of batch.
     #[error(
-        "the saved data position does not belong to this run: {field} was {saved}, is {now}; resume with the \
-         corpus, seed and batch shape the run started with, or start a new run"
+        "the saved data position does not belong to this run: {what} was {saved} and is now {now}; resume with the corpus, \
+         seed and batch shape that the run started with, or start a new run"
     )]
     Position {
         /// What differs.
-        field: &'static str,
+        what: &'static str,
         /// The value in the checkpoint.
-        saved: u64,
+        saved: String,
         /// The value of this run.
-        now: u64,
+        now: String,
     },
 }

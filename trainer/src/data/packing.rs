@@ -18,7 +18,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::hash::stable_hash;
 use super::order::{Purpose, permutation};
 use super::{DataError, TokenStore};
 
@@ -256,8 +255,18 @@ impl Layout {
 pub struct StreamPosition {
     /// Index of the next batch to be read.
     pub next_batch: u64,
-    /// [`BatchStream::fingerprint`] of the stream that was being read.
-    pub fingerprint: u64,
+    /// [`TokenStore::fingerprint`] of the documents being read.
+    pub corpus: u64,
+    /// Key of the shuffles.
+    pub seed: u64,
+    /// Rows of a batch.
+    pub rows: u64,
+    /// Tokens of a row.
+    pub sequence: u64,
+    /// Whether an EOS predicts across documents.
+    pub predict_across_documents: bool,
+    /// Where routing segments end.
+    pub routing: RoutingBoundary,
 }
 
 /// The endless stream of training batches.
@@ -303,38 +312,43 @@ impl BatchStream {
         self.rows_per_epoch
     }
 
-    /// What the batches depend on, as one number: the documents, the shape, the seed and the conventions.
-    #[must_use]
-    pub fn fingerprint(&self) -> u64 {
-        let packing = &self.packing;
-        stable_hash(&[
-            &self.store.fingerprint().to_le_bytes(),
-            &(packing.rows as u64).to_le_bytes(),
-            &(packing.sequence as u64).to_le_bytes(),
-            &packing.seed.to_le_bytes(),
-            &[
-                u8::from(packing.predict_across_documents),
-                u8::from(packing.routing == RoutingBoundary::EosOpens),
-            ],
-        ])
-    }
-
     /// The position before batch `next_batch`, to be saved with a checkpoint.
     #[must_use]
     pub fn position(&self, next_batch: u64) -> StreamPosition {
-        StreamPosition { next_batch, fingerprint: self.fingerprint() }
+        StreamPosition {
+            next_batch,
+            corpus: self.store.fingerprint(),
+            seed: self.packing.seed,
+            rows: self.packing.rows as u64,
+            sequence: self.packing.sequence as u64,
+            predict_across_documents: self.packing.predict_across_documents,
+            routing: self.packing.routing,
+        }
     }
 
     /// The batch to go on with after a checkpoint.
     ///
     /// # Errors
-    /// [`DataError::Position`] when `position` was saved by a stream of other data, shape, seed or conventions.
+    /// [`DataError::Position`], naming what differs, when `position` was saved by a stream of other data, shape, seed or
+    /// conventions.
     pub fn resume(&self, position: StreamPosition) -> Result<u64, DataError> {
-        let now = self.fingerprint();
-        if position.fingerprint != now {
-            return Err(DataError::Position { field: "fingerprint", saved: position.fingerprint, now });
+        let now = self.position(position.next_batch);
+        let checks = [
+            ("the corpus (fingerprint)", format!("{:016x}", position.corpus), format!("{:016x}", now.corpus)),
+            ("the seed", position.seed.to_string(), now.seed.to_string()),
+            ("the rows of a batch", position.rows.to_string(), now.rows.to_string()),
+            ("the sequence length", position.sequence.to_string(), now.sequence.to_string()),
+            (
+                "predict_across_documents",
+                position.predict_across_documents.to_string(),
+                now.predict_across_documents.to_string(),
+            ),
+            ("the routing boundary", format!("{:?}", position.routing), format!("{:?}", now.routing)),
+        ];
+        match checks.into_iter().find(|(_, saved, now)| saved != now) {
+            Some((what, saved, now)) => Err(DataError::Position { what, saved, now }),
+            None => Ok(position.next_batch),
         }
-        Ok(position.next_batch)
     }
 
     /// Fills `batch` with batch number `index`. Allocates only when `batch` was last used for a smaller shape.

@@ -46,6 +46,39 @@ const OTHER_PLATFORMS: [&str; 24] = [
     "android*",
 ];
 
+/// The quickstart's corpus on this machine.
+///
+/// A build of the trainer alone leaves out the packages that only tests use, most of the C among them. With `fetch` those are
+/// asked for first, by cargo, as building the tests would; where that fails (no network, an installed binary without its
+/// source folder) the corpus is made of what is there and [`Corpus::missing`] names the rest.
+///
+/// # Errors
+/// Those of [`Quickstart::of_this_machine`] and [`Quickstart::load`].
+pub fn load(limits: Limits, fetch: bool) -> Result<Corpus, DataError> {
+    let quickstart = Quickstart::of_this_machine(limits)?;
+    if fetch && !quickstart.missing().is_empty() && fetch_locked() {
+        return Quickstart::of_this_machine(limits)?.load();
+    }
+    quickstart.load()
+}
+
+/// Runs `cargo fetch --locked` for this machine's platform in the folder the trainer was built from; true when it succeeded.
+#[must_use]
+pub fn fetch_locked() -> bool {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let Some(platform) = host_platform().filter(|_| manifest.is_file()) else { return false };
+    Command::new("cargo")
+        .args(["fetch", "--locked", "--quiet", "--target", &platform, "--manifest-path"])
+        .arg(manifest)
+        // Without a network, give up soon.
+        .env("CARGO_NET_RETRY", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
 /// A package of the lock file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Package {
@@ -83,24 +116,6 @@ impl Quickstart {
     #[must_use]
     pub fn missing(&self) -> Vec<&Package> {
         self.packages.iter().filter(|package| self.folder_of(package).is_none()).collect()
-    }
-
-    /// Asks cargo for the packages that the build of the trainer alone did not need (test dependencies, most of the C): runs
-    /// `cargo fetch --locked` for this machine's platform in the folder the trainer was built from. True when it was run and succeeded.
-    ///
-    /// Never needed for a run; without it the corpus is smaller and [`Corpus::missing`] names what it lacks.
-    #[must_use]
-    pub fn fetch_missing(&self) -> bool {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
-        let Some(platform) = host_platform().filter(|_| manifest.is_file()) else { return false };
-        Command::new("cargo")
-            .args(["fetch", "--locked", "--quiet", "--target", &platform, "--manifest-path"])
-            .arg(manifest)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
     }
 
     /// Reads the corpus. Packages that are not there are listed in [`Corpus::missing`]; text that a program wrote is skipped.

@@ -94,9 +94,9 @@ pub struct Moe {
     #[serde(with = "ScoreName")]
     pub score: Score,
     /// Divides the logits.
-    pub temperature: f32,
+    pub temperature: f64,
     /// Divide the selected scores by their L_p norm.
-    pub normalise: Option<f32>,
+    pub normalise: Option<f64>,
     /// Routed experts that every token takes, with their ordinary score as weight.
     pub always_active: Vec<u32>,
     /// The last `forced` routed experts are in every document pool.

@@ -1,6 +1,6 @@
 //! `report.html`: one run on one page, without scripts and without the network.
 //!
-//! [`RunReport`] is everything the page shows; [`render`] makes the page of it and [`write`] does both for a run's folder:
+//! [`RunReport`] is everything the page shows; [`render`] makes the page of it and [`write()`] does both for a run's folder:
 //!
 //! | file | holds | without it |
 //! |---|---|---|
