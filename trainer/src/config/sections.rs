@@ -226,6 +226,9 @@ pub struct Data {
     pub source: Source,
     /// The folder of `source = "folder"`: one sub-folder a domain, one file a document.
     pub path: PathBuf,
+    /// Whether a new run with `source = "registry"` asks cargo for locked packages whose sources are not here yet
+    /// (`cargo fetch --locked`).
+    pub fetch: bool,
     /// Tokens of a row.
     pub sequence: usize,
     /// Train an end-of-document token to predict the first token of the next document in its row.
