@@ -329,7 +329,7 @@ pub struct Validation {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Run {
-    /// Name of the run; its folder is `runs/<name>-<seed>` unless `--out` says otherwise.
+    /// Name of the run; its folder is `runs/NAME-SEED` unless `--out` says otherwise.
     pub name: String,
     /// Seeds weights, order of documents and pools.
     pub seed: u64,
