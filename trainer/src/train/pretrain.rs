@@ -64,10 +64,13 @@ pub fn pretrain<B: Backend>(backend: B, config: Config, options: Options) -> Res
     interrupt::listen();
     let mut progress = Progress::new(Mode::choose(options.json), config.train.steps);
     options.warnings.iter().for_each(|warning| progress.note(&format!("warning: {warning}")));
-    let text = Text::load(&config)?;
+    let text = Text::load(&config, options.resume.is_none())?;
     let validation = Validation::new(&config, &text)?;
     progress.note(&format!("{} on {}", config.run.name, backend.describe()));
     text.notes.iter().for_each(|note| progress.note(note));
+    if config.schedule.warmup >= config.train.steps {
+        progress.note("the warm-up is not shorter than the run: the learning rate never reaches its peak");
+    }
     let backend = Arc::new(backend);
     let (session, metrics, before) = match &options.resume {
         None => {
