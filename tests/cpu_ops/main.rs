@@ -10,6 +10,7 @@ mod device;
 mod errors;
 mod losses;
 mod memory;
+mod no_panic;
 mod permutation;
 mod routing;
 #[path = "../common/shapes.rs"]

@@ -62,7 +62,7 @@ fn validation_counts_every_routed_slot_of_every_layer() {
             assert_eq!(counts.len(), 7, "the shared expert is left out");
             // Two routed slots for each token of the (at most) three rows, not of the fourth that fills the batch.
             let slots: u64 = counts.iter().sum();
-            assert!(slots % (2 * 64) == 0 && slots > 0 && slots <= 3 * 2 * 64, "{slots}");
+            assert!(slots.is_multiple_of(2 * 64) && slots > 0 && slots <= 3 * 2 * 64, "{slots}");
         }
     }
 }

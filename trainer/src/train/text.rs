@@ -76,7 +76,7 @@ impl Text {
         let mut store = TokenStore::new(eos);
         let mut generator = ChaCha8Rng::seed_from_u64(config.run.seed);
         for document in 0..config.train.batch * RANDOM_STEPS {
-            let below_eos = || (u64::from(generator.next_u32()) * u64::from(eos) >> 32) as u32;
+            let below_eos = || ((u64::from(generator.next_u32()) * u64::from(eos)) >> 32) as u32;
             let ids = std::iter::repeat_with(below_eos).take(config.data.sequence - 1);
             store.push(ids, document as u64, 0)?;
         }
