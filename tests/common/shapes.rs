@@ -66,7 +66,10 @@ impl Routing {
 pub fn routings() -> Vec<Routing> {
     const FORBIDDEN: f64 = f64::NEG_INFINITY;
     let large = |i: usize| if i.is_multiple_of(3) { 1e4 } else { -1e4 };
-    vec![
+    let measured = routed(Size::Small).into_iter().map(|Routed { name, config, offsets, .. }| {
+        Routing::new(name, &offsets, (config.experts, config.top_k, config.shared))
+    });
+    let edges = vec![
         Routing::new("no tokens", &[0], (4, 2, 0)),
         Routing::new("one token", &[0, 1], (5, 3, 1)),
         Routing::new("one expert", &[0, 4], (1, 1, 0)),
@@ -88,7 +91,8 @@ pub fn routings() -> Vec<Routing> {
         Routing::new("masked", &[0, 11, 30], (20, 4, 1)).keep(|t, e| (t * 7 + e * 3) % 5 < 2),
         Routing::new("fewer than k allowed", &[0, 30], (20, 6, 1)).keep(|t, e| e == t % 19),
         Routing::new("all masked", &[0, 2, 5], (9, 4, 1)).keep(|t, _| t % 2 == 0),
-    ]
+    ];
+    edges.into_iter().chain(measured).collect()
 }
 
 /// How much of a measured shape is taken.
@@ -96,7 +100,7 @@ pub fn routings() -> Vec<Routing> {
 pub enum Size {
     /// All of it: the benches.
     Full,
-    /// A 64th of the tokens: the tests, and the benches' own trial run.
+    /// A 64th of the tokens, a quarter of a layer's experts: the tests, and the benches' own trial run.
     Small,
 }
 
@@ -166,7 +170,7 @@ pub fn layers(size: Size) -> Vec<Layer> {
         shape: experts::Shape {
             tokens: size.of(tokens),
             top_k,
-            experts,
+            experts: if size == Size::Full { experts } else { experts / 4 },
             width,
             hidden,
             gated: true,
