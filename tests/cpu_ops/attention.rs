@@ -2,6 +2,7 @@
 
 use crate::agree::{Call, Outputs, agree, values};
 use crate::device::{reals, segments, unset};
+use crate::shapes::{Size, attentions, documents};
 use emo::Backend;
 use emo::ops::attention::{Backward, Forward, Shape};
 
@@ -51,12 +52,15 @@ impl Call for Attention {
 
 #[test]
 fn agrees_with_the_specification() {
-    for offsets in crate::shapes::documents() {
+    for offsets in documents() {
         let tokens = offsets[offsets.len() - 1] as usize;
         let longest = offsets.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0) as usize;
         for (heads, kv_heads, head_dim) in [(1, 1, 1), (4, 2, 7), (3, 1, 40), (2, 2, 64)] {
             let shape = Shape { tokens, heads, kv_heads, head_dim, longest };
             agree(&Attention { offsets: offsets.clone(), shape });
         }
+    }
+    for (shape, offsets) in attentions(Size::Small) {
+        agree(&Attention { offsets, shape });
     }
 }

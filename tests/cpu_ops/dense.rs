@@ -2,6 +2,7 @@
 
 use crate::agree::{Call, Outputs, agree, indices, values};
 use crate::device::{hold, reals, unset};
+use crate::shapes::{self, Size};
 use emo::Backend;
 use emo::ops::activation::{self, Activation};
 use emo::ops::{adamw, cross_entropy, embedding, linear, norm, rope};
@@ -44,6 +45,7 @@ fn embeddings() {
     for (rows, vocabulary, width) in [(0, 3, 5), (1, 2, 1), (70, 5, 33), (130, 2, 257)] {
         agree(&Embedding(embedding::Shape { rows, vocabulary, width }));
     }
+    shapes::embeddings(Size::Small).into_iter().for_each(|shape| agree(&Embedding(shape)));
 }
 
 struct Norm(norm::Shape, bool);
@@ -96,6 +98,7 @@ fn norms() {
     {
         agree(&Norm(norm::Shape { rows, groups, width, stride }, rows % 2 == 0));
     }
+    shapes::norms(Size::Small).into_iter().for_each(|shape| agree(&Norm(shape, false)));
 }
 
 struct Rope(rope::Shape);
@@ -129,6 +132,7 @@ fn ropes() {
     for (rows, heads, head_dim, stride) in [(0, 2, 4, 8), (1, 1, 2, 2), (67, 3, 6, 20), (40, 4, 64, 300)] {
         agree(&Rope(rope::Shape { rows, heads, head_dim, stride, positions: 50 }));
     }
+    shapes::ropes(Size::Small).into_iter().for_each(|shape| agree(&Rope(shape)));
 }
 
 struct Activate(activation::Shape, Activation);
@@ -178,6 +182,7 @@ fn activations() {
             agree(&Activate(activation::Shape { rows, width, gated }, activation));
         }
     }
+    shapes::activations(Size::Small).into_iter().for_each(|shape| agree(&Activate(shape, Silu)));
 }
 
 struct CrossEntropy {
@@ -220,7 +225,8 @@ impl Call for CrossEntropy {
 
 #[test]
 fn cross_entropies() {
-    for (rows, vocabulary) in [(0, 3), (1, 1), (7, 31), (40, 1000), (3, 50_257)] {
+    let measured = shapes::cross_entropies(Size::Small);
+    for (rows, vocabulary) in [(0, 3), (1, 1), (7, 31), (40, 1000)].into_iter().chain(measured) {
         for (backward, spread) in [(true, 4.0), (false, 4.0), (true, 1e4)] {
             agree(&CrossEntropy { rows, vocabulary, backward, spread });
         }
@@ -266,7 +272,7 @@ impl Call for Optimiser {
 
 #[test]
 fn optimisers() {
-    for len in [0, 1, 17, 5000, 300_001] {
+    for len in [0, 1, 17, 5000, 300_001].into_iter().chain(shapes::arenas(Size::Small)) {
         agree(&Optimiser(len));
     }
 }
@@ -328,4 +334,5 @@ fn linears() {
     for (rows, inputs, outputs) in [(0, 3, 4), (1, 1, 1), (33, 65, 31), (130, 40, 97)] {
         agree(&Linear(linear::Shape { rows, inputs, outputs }, rows % 2 == 1));
     }
+    shapes::linears(Size::Small).into_iter().for_each(|shape| agree(&Linear(shape, false)));
 }

@@ -2,9 +2,9 @@
 
 use crate::agree::{Call, Outputs, agree, indices, values};
 use crate::device::{Held, hold, reals, segments, unset, unset_indices};
-use crate::shapes::documents;
+use crate::shapes::{self, Layer, Routed, Size, documents};
 use emo::Backend;
-use emo::ops::{losses, permutation};
+use emo::ops::{experts, losses, permutation};
 
 /// Everything that reads scores `[tokens, routed]`.
 struct OnScores {
@@ -106,6 +106,9 @@ fn losses_on_scores() {
             agree(&OnScores { offsets: offsets.clone(), routed, masked });
         }
     }
+    for Routed { config, offsets, .. } in shapes::routed(Size::Small) {
+        agree(&OnScores { offsets, routed: config.routed(), masked: false });
+    }
 }
 
 struct Redundancy {
@@ -161,5 +164,9 @@ fn redundancies() {
         [(0, 3, 2, 4), (1, 2, 2, 5), (40, 4, 3, 33), (70, 8, 8, 16), (9, 2, 1, 7), (5, 2, 0, 7)]
     {
         agree(&Redundancy { tokens, top_k, routed_k, width });
+    }
+    for Layer { shape, .. } in shapes::layers(Size::Small) {
+        let experts::Shape { tokens, top_k, width, .. } = shape;
+        agree(&Redundancy { tokens, top_k, routed_k: top_k, width });
     }
 }

@@ -13,5 +13,7 @@ mod memory;
 mod no_panic;
 mod permutation;
 mod routing;
+// The benches use the rest of the table.
+#[allow(dead_code)]
 #[path = "../common/shapes.rs"]
 mod shapes;

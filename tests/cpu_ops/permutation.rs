@@ -2,6 +2,7 @@
 
 use crate::agree::{Call, Outputs, agree, indices, values, widen};
 use crate::device::{Held, hold, reals, unset, unset_indices};
+use crate::shapes::{self, Layer, Size};
 use emo::Backend;
 use emo::ops::activation::Activation;
 use emo::ops::permutation::{Combine, CombineBackward, Dispatch, DispatchBackward, Plan, Shape};
@@ -104,6 +105,9 @@ fn moves() {
         (7, 2, 2000, 3, 2000),
     ] {
         agree(&Moves { shape: Shape { tokens, top_k, experts }, width, used });
+    }
+    for (shape, width) in shapes::moves(Size::Small) {
+        agree(&Moves { shape, width, used: shape.experts });
     }
 }
 
@@ -235,5 +239,8 @@ fn experts_over_a_plan() {
             let shape = experts::Shape { tokens, top_k, experts, width, hidden, gated, activation };
             agree(&Experts { shape, extra: gated });
         }
+    }
+    for Layer { shape, .. } in shapes::layers(Size::Small) {
+        agree(&Experts { shape, extra: false });
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::agree::{Call, Outputs, agree, machines, values, widen};
 use crate::device::{Held, HeldSegments, hold, reals, segments, unset, unset_indices};
-use crate::shapes::{Routing, documents, routings};
+use crate::shapes::{self, Routing, Size, documents, routings};
 use emo::Backend;
 use emo::ops::router::{KeepMask, Normalise, RouterConfig, Score, SharedWeight};
 use emo::ops::{pool, router, router_logits, smoothing};
@@ -47,6 +47,7 @@ fn logits() {
     for (tokens, width, experts) in [(0, 4, 3), (1, 1, 1), (3, 8, 4), (37, 67, 33), (300, 40, 70)] {
         agree(&Logits(router_logits::Shape { tokens, width, experts }));
     }
+    shapes::router_logits(Size::Small).into_iter().for_each(|shape| agree(&Logits(shape)));
 }
 
 /// Routing decisions hang on the last digit: logits are the same bits whatever the instruction set, the tile a token
@@ -127,6 +128,9 @@ fn smoothings() {
                 agree(&Smooth { offsets: offsets.clone(), shape });
             }
         }
+    }
+    for shape in shapes::smoothings(Size::Small) {
+        agree(&Smooth { offsets: shapes::documents_of_512(Size::Small), shape });
     }
 }
 
