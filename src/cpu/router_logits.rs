@@ -77,31 +77,23 @@ impl Kernel for Logits<'_> {
 fn dot_tile(x: [&[f32]; TILE.0], w: [&[f32]; TILE.1]) -> [[f64; TILE.1]; TILE.0] {
     let width = x[0].len();
     let mut sums = [[[0.0f64; 8]; TILE.1]; TILE.0];
-    let full = width - width % 8;
-    for at in (0..full).step_by(8) {
-        let x: [[f64; 8]; TILE.0] = std::array::from_fn(|i| widen(&x[i][at..at + 8]));
+    for at in (0..width).step_by(8) {
+        let end = width.min(at + 8);
+        // Plain loops: closures of array methods are not always compiled for the instruction set.
+        let mut token = [[0.0f64; 8]; TILE.0];
+        for i in 0..TILE.0 {
+            token[i] = vector::widen(&x[i][at..end]);
+        }
         for j in 0..TILE.1 {
-            let w = widen(&w[j][at..at + 8]);
+            let w = vector::widen(&w[j][at..end]);
             for i in 0..TILE.0 {
                 for lane in 0..8 {
-                    sums[i][j][lane] += x[i][lane] * w[lane];
+                    sums[i][j][lane] += token[i][lane] * w[lane];
                 }
             }
         }
     }
-    for at in full..width {
-        for i in 0..TILE.0 {
-            for j in 0..TILE.1 {
-                sums[i][j][at - full] += f64::from(x[i][at]) * f64::from(w[j][at]);
-            }
-        }
-    }
     sums.map(|row| row.map(vector::sum_lanes))
-}
-
-#[inline(always)]
-fn widen(x: &[f32]) -> [f64; 8] {
-    std::array::from_fn(|lane| f64::from(x[lane]))
 }
 
 pub(super) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()> {

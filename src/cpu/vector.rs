@@ -53,17 +53,31 @@ pub(super) fn max<S: Simd>(s: S, x: &[f32]) -> f32 {
 #[inline(always)]
 pub(super) fn dot_f64(a: &[f32], b: &[f32]) -> f64 {
     let mut lanes = [0.0f64; 8];
-    let (a_blocks, b_blocks) = (a.chunks_exact(8), b.chunks_exact(8));
-    let (a_rest, b_rest) = (a_blocks.remainder(), b_blocks.remainder());
-    for (a, b) in a_blocks.zip(b_blocks) {
+    for (a, b) in a.chunks(8).zip(b.chunks(8)) {
+        let (a, b) = (widen(a), widen(b));
         for lane in 0..8 {
-            lanes[lane] += f64::from(a[lane]) * f64::from(b[lane]);
+            lanes[lane] += a[lane] * b[lane];
         }
     }
-    for (lane, (&a, &b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
-        *lane += f64::from(a) * f64::from(b);
-    }
     sum_lanes(lanes)
+}
+
+/// Up to eight elements in f64, zeros after them: sums that are indexed by constants alone stay in registers.
+#[inline(always)]
+pub(super) fn widen(x: &[f32]) -> [f64; 8] {
+    let full = match x.first_chunk::<8>() {
+        Some(full) => *full,
+        None => {
+            let mut padded = [0.0; 8];
+            padded[..x.len()].copy_from_slice(x);
+            padded
+        }
+    };
+    let mut wide = [0.0f64; 8];
+    for lane in 0..8 {
+        wide[lane] = f64::from(full[lane]);
+    }
+    wide
 }
 
 /// The sum of eight lanes as a balanced tree.

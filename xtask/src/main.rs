@@ -30,7 +30,7 @@ enum Command {
     Bench {
         /// Passed to criterion: run only the benches whose name contains this text. The table is then only printed.
         filter: Option<String>,
-        /// Threads of the CPU backend, for the peaks.
+        /// Threads of the CPU backend, for the benches and for the peaks. Default: one a core.
         #[arg(long)]
         threads: Option<usize>,
     },

@@ -76,6 +76,7 @@ impl Default for Data {
         Self {
             source: Source::Registry,
             path: PathBuf::new(),
+            fetch: true,
             sequence: 256,
             predict_across_documents: true,
             min_document_bytes: 64,

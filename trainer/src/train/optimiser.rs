@@ -48,13 +48,13 @@ impl<B: Backend> Optimiser<B> {
         })
     }
 
-    /// L2 norm of all gradients together.
+    /// L2 norm of a whole arena: of all gradients together, or of all weights.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn norm(&mut self, backend: &B, grads: &B::Buffer<B::Real>) -> Result<f64> {
+    pub fn norm(&mut self, backend: &B, arena: &B::Buffer<B::Real>) -> Result<f64> {
         let out = backend.view_mut(&mut self.sum, 0..1)?;
-        backend.sum_of_squares(SumOfSquares { x: backend.view(grads, 0..grads.len())?, out })?;
+        backend.sum_of_squares(SumOfSquares { x: backend.view(arena, 0..arena.len())?, out })?;
         let mut sum = [0.0];
         backend.download(backend.view(&self.sum, 0..1)?, &mut sum)?;
         Ok(sum[0].sqrt())
@@ -99,13 +99,18 @@ impl<B: Backend> Optimiser<B> {
     /// # Errors
     /// When the file cannot be written to its end.
     pub fn write(&self, backend: &B, layout: &Layout, path: &Path) -> Result<()> {
-        let named = self.named(layout);
-        let planned: Vec<Planned> = named
-            .iter()
-            .map(|(name, _, tensor)| Planned { name: name.clone(), shape: tensor.shape.clone() })
-            .collect();
+        let planned = |prefix: &'static str| {
+            let name = move |tensor: &Tensor| format!("{prefix}.{}", tensor.name);
+            layout
+                .tensors
+                .iter()
+                .map(move |tensor| Planned { name: name(tensor), shape: tensor.shape.clone() })
+        };
+        let planned: Vec<Planned> = planned(FIRST).chain(planned(SECOND)).collect();
         safetensors::write(path, &planned, |index| {
-            let (_, moment, tensor) = &named[index];
+            let count = layout.tensors.len();
+            let moment = if index < count { &self.first } else { &self.second };
+            let tensor = &layout.tensors[index % count];
             let mut values = vec![B::Real::from_f64(0.0); tensor.range.len()];
             backend.download(backend.view(moment, tensor.range.clone())?, &mut values)?;
             Ok(values.into_iter().map(Real::to_f64).collect())
@@ -128,14 +133,5 @@ impl<B: Backend> Optimiser<B> {
             }
         }
         Ok(())
-    }
-
-    /// Every moment tensor: its name, the buffer it lies in, the parameter it belongs to.
-    fn named<'a>(&'a self, layout: &'a Layout) -> Vec<(String, &'a B::Buffer<B::Real>, &'a Tensor)> {
-        let moments = [(&self.first, FIRST), (&self.second, SECOND)];
-        let all = moments.into_iter().flat_map(|(moment, prefix)| {
-            layout.tensors.iter().map(move |tensor| (format!("{prefix}.{}", tensor.name), moment, tensor))
-        });
-        all.collect()
     }
 }

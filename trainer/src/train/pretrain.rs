@@ -41,6 +41,13 @@ pub struct Options {
     pub resume_command: String,
 }
 
+impl Options {
+    /// Share of the peak. More than all of it says that the peak was measured while the machine was busy: then none.
+    fn peak_share(&self, flops_per_s: f64) -> Option<f64> {
+        self.peak.map(|peak| flops_per_s / peak).filter(|&share| share <= 1.0)
+    }
+}
+
 /// The last line of `--json`.
 #[derive(Debug, Clone, Serialize)]
 struct Summary {
@@ -64,10 +71,13 @@ pub fn pretrain<B: Backend>(backend: B, config: Config, options: Options) -> Res
     interrupt::listen();
     let mut progress = Progress::new(Mode::choose(options.json), config.train.steps);
     options.warnings.iter().for_each(|warning| progress.note(&format!("warning: {warning}")));
-    let text = Text::load(&config)?;
+    let text = Text::load(&config, options.resume.is_none())?;
     let validation = Validation::new(&config, &text)?;
     progress.note(&format!("{} on {}", config.run.name, backend.describe()));
     text.notes.iter().for_each(|note| progress.note(note));
+    if config.schedule.warmup >= config.train.steps {
+        progress.note("the warm-up is not shorter than the run: the learning rate never reaches its peak");
+    }
     let backend = Arc::new(backend);
     let (session, metrics, before) = match &options.resume {
         None => {
@@ -149,7 +159,7 @@ impl<B: Backend> Loop<B> {
             grad_norm: outcome.grad_norm,
             tokens_per_s: outcome.tokens as f64 / seconds,
             flops_per_s,
-            peak_share: self.options.peak.map(|peak| flops_per_s / peak),
+            peak_share: self.options.peak_share(flops_per_s),
             elapsed_s: self.clock.elapsed(),
             expert_load: outcome.counts.iter().map(|counts| LoadSummary::of_counts(counts)).collect(),
         }))?;
@@ -160,7 +170,7 @@ impl<B: Backend> Loop<B> {
             loss,
             tokens_per_s: self.clock.tokens_per_s(),
             flops_per_s,
-            peak_share: self.options.peak.map(|peak| flops_per_s / peak),
+            peak_share: self.options.peak_share(flops_per_s),
             eta_s: self.clock.eta(session.config.train.steps - session.step),
         });
         Ok(())

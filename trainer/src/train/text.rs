@@ -6,8 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::config::{Config, Source};
-use crate::data::quickstart::Quickstart;
-use crate::data::{ByteTokenizer, Corpus, TokenStore, folder};
+use crate::data::{ByteTokenizer, Corpus, TokenStore, folder, quickstart};
 use crate::error::Result;
 
 /// Optimiser steps after which random tokens repeat.
@@ -26,18 +25,16 @@ pub struct Text {
 }
 
 impl Text {
-    /// Reads and tokenises what `[data]` names.
+    /// Reads and tokenises what `[data]` names. A run that goes on is not `fresh`: its text must stay the same, so cargo
+    /// is not asked for more of it.
     ///
     /// # Errors
     /// [`crate::data::DataError`] when there is no text, in words that say what to do.
-    pub fn load(config: &Config) -> Result<Self> {
+    pub fn load(config: &Config, fresh: bool) -> Result<Self> {
         match config.data.source {
             Source::Random => Self::random(config),
             Source::Folder => Self::of(folder::load(&config.data.path, &config.limits())?),
-            Source::Registry => {
-                let quickstart = Quickstart::of_this_machine(config.limits())?;
-                Self::of(quickstart.load()?)
-            }
+            Source::Registry => Self::of(quickstart::load(config.limits(), fresh && config.data.fetch)?),
         }
     }
 
@@ -58,7 +55,7 @@ impl Text {
             .collect();
         if !corpus.missing.is_empty() {
             notes.push(format!(
-                "{} of the locked packages have no sources on this machine; `cargo fetch` would bring them",
+                "{} locked packages have no sources on this machine; `cargo fetch --locked` brings most of them",
                 corpus.missing.len()
             ));
         }

@@ -1,0 +1,92 @@
+//! What the benches share: the tests' shapes and buffers, and one way to measure an op against its floor.
+//!
+//! Without criterion's `--bench`, that is in `cargo test`, every op runs once on a small share of its shape.
+
+// A bench uses its own part of the tables.
+#[allow(dead_code)]
+#[path = "../../tests/common/agree.rs"]
+pub mod agree;
+#[allow(dead_code)]
+#[path = "../../tests/common/device.rs"]
+pub mod device;
+#[allow(dead_code)]
+#[path = "../../tests/common/floors.rs"]
+pub mod floors;
+#[allow(dead_code)]
+pub mod plan;
+#[allow(dead_code)]
+pub mod scores;
+#[allow(dead_code)]
+#[path = "../../tests/common/shapes.rs"]
+pub mod shapes;
+
+use std::time::Duration;
+
+use criterion::{Criterion, SamplingMode, Throughput};
+use emo::cpu::Cpu;
+
+use agree::values;
+use device::{Held, hold};
+use floors::Floor;
+use shapes::Size;
+
+/// Measures ops one after the other.
+pub struct Bench {
+    criterion: Criterion,
+    pub size: Size,
+}
+
+impl Bench {
+    /// Short runs: ten samples in about a second.
+    pub fn new() -> Self {
+        let measured = std::env::args().any(|argument| argument == "--bench");
+        let criterion = Criterion::default()
+            .sample_size(10)
+            .warm_up_time(Duration::from_millis(300))
+            .measurement_time(Duration::from_secs(1))
+            .nresamples(2000)
+            .without_plots()
+            .configure_from_args();
+        Self { criterion, size: if measured { Size::Full } else { Size::Small } }
+    }
+
+    /// Measures `op` as `name/case`.
+    pub fn run(&mut self, name: &str, case: &str, floor: Floor, mut op: impl FnMut() -> emo::Result<()>) {
+        let mut group = self.criterion.benchmark_group(name);
+        // Flat: slow ops run once a sample.
+        group.sampling_mode(SamplingMode::Flat).throughput(Throughput::ElementsAndBytes {
+            elements: floor.flops as u64,
+            bytes: floor.bytes as u64,
+        });
+        group.bench_function(case, |bencher| {
+            bencher.iter(|| op().unwrap_or_else(|error| panic!("{name}, {case}: {error}")));
+        });
+        group.finish();
+    }
+
+    /// Criterion's closing words.
+    pub fn finish(self) {
+        self.criterion.final_summary();
+    }
+}
+
+/// The CPU with as many threads as `EMO_BENCH_THREADS` says, or one a core.
+pub fn cpu() -> Cpu {
+    let threads = std::env::var("EMO_BENCH_THREADS").ok().map(|text| {
+        text.parse().unwrap_or_else(|_| panic!("EMO_BENCH_THREADS is `{text}`, expected a number of threads"))
+    });
+    threads.map_or_else(Cpu::all_cores, Cpu::new).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A buffer of values in [-1, 1).
+#[allow(dead_code)]
+pub fn floats(cpu: &Cpu, len: usize, seed: u64) -> Held<'_, Cpu, f32> {
+    // A block over and over: as good as random to an op that has no branches on values, and far quicker to make.
+    let block: Vec<f32> = values(len.min(100_003), seed).into_iter().map(|value| value as f32).collect();
+    hold(cpu, &block.iter().copied().cycle().take(len).collect::<Vec<f32>>())
+}
+
+/// A buffer of zeros.
+pub fn zeros(cpu: &Cpu, len: usize) -> Held<'_, Cpu, f32> {
+    hold(cpu, &vec![0.0; len])
+}

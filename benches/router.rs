@@ -1,0 +1,124 @@
+//! From hidden states to chosen experts: logits, smoothing, document pools, the fused router, and the gradients.
+
+mod harness;
+
+use emo::Backend;
+use emo::cpu::Cpu;
+use emo::ops::router::Backward;
+use emo::ops::{router_logits, smoothing};
+use harness::device::segments;
+use harness::scores::Scores;
+use harness::{Bench, cpu, floats, floors, shapes, zeros};
+
+fn main() {
+    let (cpu, mut bench) = (cpu(), Bench::new());
+    logits(&cpu, &mut bench);
+    smoothings(&cpu, &mut bench);
+    routers(&cpu, &mut bench);
+    bench.finish();
+}
+
+fn logits(cpu: &Cpu, bench: &mut Bench) {
+    for shape in shapes::router_logits(bench.size) {
+        let router_logits::Shape { tokens, width, experts } = shape;
+        let case = format!("{tokens}x{experts}x{width}");
+        let [forward, backward] = floors::router_logits(shape);
+        let (x, w) = (floats(cpu, tokens * width, 1), floats(cpu, experts * width, 2));
+        let dlogits = floats(cpu, tokens * experts, 3);
+        let mut logits = zeros(cpu, tokens * experts);
+        let (mut dx, mut dw) = (zeros(cpu, tokens * width), zeros(cpu, experts * width));
+        bench.run("router_logits_forward", &case, forward, || {
+            cpu.router_logits_forward(router_logits::Forward {
+                shape,
+                x: x.all(),
+                w: w.all(),
+                logits: logits.all_mut(),
+            })
+        });
+        bench.run("router_logits_backward", &case, backward, || {
+            cpu.router_logits_backward(router_logits::Backward {
+                shape,
+                x: x.all(),
+                w: w.all(),
+                dlogits: dlogits.all(),
+                dx: dx.all_mut(),
+                dw: dw.all_mut(),
+            })
+        });
+    }
+}
+
+fn smoothings(cpu: &Cpu, bench: &mut Bench) {
+    for shape in shapes::smoothings(bench.size) {
+        let (offsets, elements) = (shapes::documents_of_512(bench.size), shape.tokens * shape.channels);
+        let taps = if shape.depthwise { shape.channels * shape.width } else { shape.width };
+        let kind = if shape.depthwise { "taps a channel" } else { "taps" };
+        let case = format!("{}x{}, {} {kind}", shape.tokens, shape.channels, shape.width);
+        let [forward, backward] = floors::smoothing(shape);
+        let segments = segments(cpu, &offsets);
+        let (x, dy) = (floats(cpu, elements, 1), floats(cpu, elements, 2));
+        // Equal taps: a sum far from 0 for the renormalisation.
+        let taps = harness::device::hold(cpu, &vec![0.2f32; taps]);
+        let (mut y, mut dx, mut dtaps) =
+            (zeros(cpu, elements), zeros(cpu, elements), zeros(cpu, taps.all().len()));
+        bench.run("smoothing_forward", &case, forward, || {
+            cpu.smoothing_forward(smoothing::Forward {
+                shape,
+                segments: segments.all(),
+                x: x.all(),
+                taps: taps.all(),
+                y: y.all_mut(),
+            })
+        });
+        bench.run("smoothing_backward", &case, backward, || {
+            cpu.smoothing_backward(smoothing::Backward {
+                shape,
+                segments: segments.all(),
+                x: x.all(),
+                taps: taps.all(),
+                dy: dy.all(),
+                dx: dx.all_mut(),
+                dtaps: Some(dtaps.all_mut()),
+            })
+        });
+    }
+}
+
+fn routers(cpu: &Cpu, bench: &mut Bench) {
+    for case in shapes::routed(bench.size) {
+        let (tokens, config, documents) = (case.tokens(), &case.config, case.offsets.len() - 1);
+        let routed = config.routed();
+        let mut scores = Scores::new(cpu, &case);
+        if case.pool {
+            let mut sums = zeros(cpu, documents * routed);
+            // The router below needs the pools also where a filter leaves this bench out.
+            scores.choose(cpu, &case, &mut sums).unwrap_or_else(|error| panic!("{error}"));
+            let floor = floors::pool(tokens, routed, documents);
+            bench.run("pool_keep", case.name, floor, || scores.choose(cpu, &case, &mut sums));
+        }
+        let [forward, backward] = floors::router(config, tokens, if case.pool { documents } else { 0 });
+        scores.route(cpu, &case).unwrap_or_else(|error| panic!("{error}"));
+        bench.run("router_forward", case.name, forward, || scores.route(cpu, &case));
+        let dweights = floats(cpu, tokens * config.top_k, 2);
+        let dprobs = floats(cpu, tokens * routed, 3);
+        let mut dlogits = zeros(cpu, tokens * config.experts);
+        bench.run("router_backward", case.name, backward, || {
+            cpu.router_backward(Backward {
+                config,
+                tokens,
+                logits: scores.logits.all(),
+                bias: None,
+                keep: scores.mask(&case),
+                probs: scores.probs.all(),
+                weights: scores.weights.all(),
+                indices: scores.indices.all(),
+                lse: scores.lse.all(),
+                dweights: dweights.all(),
+                dprobs: Some(dprobs.all()),
+                z_coefficient: 1e-3 / tokens as f64,
+                dlogits: dlogits.all_mut(),
+                dbias: None,
+            })
+        });
+    }
+}

@@ -1,0 +1,19 @@
+//! Every op of the CPU backend: against the specification, with every instruction set of this processor, bit-identical for
+//! 1, 2 and 7 threads; and what it says to wrong arguments.
+
+#[path = "../common/agree.rs"]
+mod agree;
+mod attention;
+mod dense;
+#[path = "../common/device.rs"]
+mod device;
+mod errors;
+mod losses;
+mod memory;
+mod no_panic;
+mod permutation;
+mod routing;
+// The benches use the rest of the table.
+#[allow(dead_code)]
+#[path = "../common/shapes.rs"]
+mod shapes;
