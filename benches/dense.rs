@@ -6,7 +6,7 @@ use emo::Backend;
 use emo::cpu::Cpu;
 use emo::ops::activation::{self, Activation};
 use emo::ops::cross_entropy::ForwardBackward;
-use emo::ops::{embedding, norm, rope};
+use emo::ops::{embedding, rms_norm, rope};
 use harness::device::{hold, reals};
 use harness::{Bench, cpu, floats, floors, shapes, zeros};
 
@@ -30,7 +30,7 @@ fn norms(cpu: &Cpu, bench: &mut Bench) {
         let (mut rstd, mut dweight) = (zeros(cpu, shape.rows * shape.groups), zeros(cpu, shape.width));
         let mut workspace = zeros(cpu, cpu.rms_norm_workspace(shape));
         let mut run_forward = || {
-            cpu.rms_norm_forward(norm::Forward {
+            cpu.rms_norm_forward(rms_norm::Forward {
                 shape,
                 eps: 1e-5,
                 x: x.all(),
@@ -42,7 +42,7 @@ fn norms(cpu: &Cpu, bench: &mut Bench) {
         run_forward().unwrap_or_else(|error| panic!("{error}"));
         bench.run("rms_norm_forward", &case, forward, run_forward);
         bench.run("rms_norm_backward", &case, backward, || {
-            cpu.rms_norm_backward(norm::Backward {
+            cpu.rms_norm_backward(rms_norm::Backward {
                 shape,
                 x: x.all(),
                 weight: weight.all(),

@@ -48,6 +48,8 @@ impl<'b> Scores<'b> {
             forced: 0,
             segments: self.segments.all(),
             logits: self.logits.all(),
+            bias: None,
+            temperature: case.config.temperature,
             sizes: self.sizes.all(),
             keep: self.keep.all_mut(),
             scores: scores.all_mut(),

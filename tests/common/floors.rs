@@ -6,8 +6,8 @@
 
 use emo::ops::router::RouterConfig;
 use emo::ops::{
-    activation, attention, embedding, experts, grouped_gemm, linear, norm, permutation, rope, router_logits,
-    smoothing,
+    activation, attention, embedding, experts, grouped_gemm, linear, permutation, rms_norm, rope,
+    router_logits, smoothing,
 };
 
 /// What must be done.
@@ -118,7 +118,7 @@ pub fn attention(shape: attention::Shape, offsets: &[u32]) -> [Floor; 2] {
 }
 
 /// Forward: a square and sum, two products. Backward: `dy w`, a dot product, `dx` (3) and `dw` (3).
-pub fn rms_norm(shape: norm::Shape) -> [Floor; 2] {
+pub fn rms_norm(shape: rms_norm::Shape) -> [Floor; 2] {
     let vectors = shape.rows * shape.groups;
     let elements = vectors * shape.width;
     [

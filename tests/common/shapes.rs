@@ -5,7 +5,8 @@ use super::agree::values;
 use emo::ops::activation::{self, Activation};
 use emo::ops::router::RouterConfig;
 use emo::ops::{
-    attention, embedding, experts, grouped_gemm, linear, norm, permutation, rope, router_logits, smoothing,
+    attention, embedding, experts, grouped_gemm, linear, permutation, rms_norm, rope, router_logits,
+    smoothing,
 };
 
 /// Documents of a packed batch, as offsets.
@@ -271,8 +272,8 @@ pub fn attentions(size: Size) -> Vec<(attention::Shape, Vec<u32>)> {
 }
 
 /// Rows to normalise, rotate and activate: the residual stream, a packed `[q | k | v]`, a feed-forward layer.
-pub fn norms(size: Size) -> Vec<norm::Shape> {
-    vec![norm::Shape::rows(size.of(2048), 256), norm::Shape::rows(size.of(8192), 2048)]
+pub fn norms(size: Size) -> Vec<rms_norm::Shape> {
+    vec![rms_norm::Shape::rows(size.of(2048), 256), rms_norm::Shape::rows(size.of(8192), 2048)]
 }
 
 /// Query and key heads of the preset `bench-olmoe`.

@@ -5,7 +5,7 @@ use crate::device::{hold, reals, unset};
 use crate::shapes::{self, Size};
 use emo::Backend;
 use emo::ops::activation::{self, Activation};
-use emo::ops::{adamw, cross_entropy, embedding, linear, norm, rope};
+use emo::ops::{adamw, cross_entropy, embedding, linear, rms_norm, rope};
 
 struct Embedding(embedding::Shape);
 
@@ -48,7 +48,7 @@ fn embeddings() {
     shapes::embeddings(Size::Small).into_iter().for_each(|shape| agree(&Embedding(shape)));
 }
 
-struct Norm(norm::Shape, bool);
+struct Norm(rms_norm::Shape, bool);
 
 impl Call for Norm {
     fn name(&self) -> String {
@@ -66,7 +66,7 @@ impl Call for Norm {
         let (mut y, mut dx) = (reals(b, &values(len, 3)), reals(b, &values(len, 4)));
         let mut rstd = unset(b, shape.rows * shape.groups);
         let mut dweight = reals(b, &values(shape.width, 5));
-        b.rms_norm_forward(norm::Forward {
+        b.rms_norm_forward(rms_norm::Forward {
             shape,
             eps: 1e-6,
             x: x.all(),
@@ -75,7 +75,7 @@ impl Call for Norm {
             rstd: rstd.all_mut(),
         })
         .unwrap();
-        b.rms_norm_backward(norm::Backward {
+        b.rms_norm_backward(rms_norm::Backward {
             shape,
             x: x.all(),
             weight: weight.all(),
@@ -96,7 +96,7 @@ fn norms() {
     for (rows, groups, width, stride) in
         [(0, 1, 8, 8), (1, 1, 1, 1), (5, 1, 33, 33), (700, 1, 64, 64), (130, 3, 17, 60), (9, 2, 16, 32)]
     {
-        agree(&Norm(norm::Shape { rows, groups, width, stride }, rows % 2 == 0));
+        agree(&Norm(rms_norm::Shape { rows, groups, width, stride }, rows % 2 == 0));
     }
     shapes::norms(Size::Small).into_iter().for_each(|shape| agree(&Norm(shape, false)));
 }

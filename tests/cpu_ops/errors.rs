@@ -4,7 +4,7 @@ use crate::agree::machines;
 use emo::cpu::Cpu;
 use emo::ops::activation::Activation;
 use emo::ops::segments::Segments;
-use emo::ops::{attention, cross_entropy, embedding, experts, linear, norm, permutation};
+use emo::ops::{attention, cross_entropy, embedding, experts, linear, permutation, rms_norm};
 use emo::{Backend, Error, Result};
 
 fn cpu() -> &'static Cpu {
@@ -21,9 +21,10 @@ fn blames(result: Result<()>) -> &'static str {
 
 #[test]
 fn a_wrong_length_names_the_argument_and_both_lengths() {
-    let shape = norm::Shape::rows(3, 4);
+    let shape = rms_norm::Shape::rows(3, 4);
     let (x, weight, mut y, mut rstd) = ([0.0; 12], [0.0; 5], [0.0; 12], [0.0; 3]);
-    let args = norm::Forward::<Cpu> { shape, eps: 0.0, x: &x, weight: &weight, y: &mut y, rstd: &mut rstd };
+    let args =
+        rms_norm::Forward::<Cpu> { shape, eps: 0.0, x: &x, weight: &weight, y: &mut y, rstd: &mut rstd };
     let error = cpu().rms_norm_forward(args).unwrap_err();
     assert_eq!(error, Error::Length { op: "rms_norm_forward", arg: "weight", expected: 4, found: 5 });
     assert_eq!(error.to_string(), "rms_norm_forward: `weight` must hold 4 elements, found 5");

@@ -7,8 +7,8 @@ use emo::ops::activation::{self, Activation};
 use emo::ops::router::{KeepMask, Normalise, RouterConfig, Score, SharedWeight};
 use emo::ops::segments::Segments;
 use emo::ops::{
-    adamw, attention, cross_entropy, embedding, experts, grouped_gemm, linear, losses, norm, permutation,
-    pool, rope, router, router_logits, smoothing,
+    adamw, attention, cross_entropy, embedding, experts, grouped_gemm, linear, losses, permutation, pool,
+    rms_norm, rope, router, router_logits, smoothing,
 };
 use proptest::prelude::*;
 
@@ -109,9 +109,9 @@ fn call_everything(seed: u64, cpu: &Cpu) {
     });
 
     let groups = r.below(3);
-    let shape = norm::Shape { rows: tokens, groups, width, stride: groups * width + r.below(3) };
+    let shape = rms_norm::Shape { rows: tokens, groups, width, stride: groups * width + r.below(3) };
     let len = tokens * shape.stride;
-    let _ = cpu.rms_norm_forward(norm::Forward::<Cpu> {
+    let _ = cpu.rms_norm_forward(rms_norm::Forward::<Cpu> {
         shape,
         eps: 1e-6,
         x: &r.reals(len),
@@ -120,7 +120,7 @@ fn call_everything(seed: u64, cpu: &Cpu) {
         rstd: &mut r.reals(tokens * groups),
     });
     let workspace = cpu.rms_norm_workspace(shape);
-    let _ = cpu.rms_norm_backward(norm::Backward::<Cpu> {
+    let _ = cpu.rms_norm_backward(rms_norm::Backward::<Cpu> {
         shape,
         x: &r.reals(len),
         weight: &r.reals(width),
@@ -284,6 +284,7 @@ fn call_everything(seed: u64, cpu: &Cpu) {
         dtaps: Some(&mut r.reals(taps)),
     });
     let routed = experts.saturating_sub(shared);
+    let gate = r.reals(experts);
     let _ = cpu.pool_keep(pool::Keep::<Cpu> {
         tokens,
         experts,
@@ -291,6 +292,8 @@ fn call_everything(seed: u64, cpu: &Cpu) {
         forced: r.below(3),
         segments: partition(&offsets, &of_token),
         logits: &r.reals(tokens * experts),
+        bias: r.flag().then_some(gate.as_slice()),
+        temperature: 0.5 + r.below(3) as f64,
         sizes: &r.indices(count, experts + 2),
         keep: &mut r.bytes(count * routed),
         scores: &mut r.reals(count * routed),

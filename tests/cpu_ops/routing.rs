@@ -159,6 +159,8 @@ impl Call for Pool {
             forced: self.forced,
             segments: segments.all(),
             logits: reals(b, &case.logits).all(),
+            bias: None,
+            temperature: 1.0,
             sizes: hold(b, &sizes).all(),
             keep: keep.all_mut(),
             scores: scores.all_mut(),
