@@ -1,7 +1,7 @@
 //! The expert MLPs of a layer, fused: rows are gathered while packing, the activation is computed while packing the
 //! second product's operand, and the backward pass runs the activation's gradient on rows that are still in the cache.
 //!
-//! Notation, for row r of expert e with token t = token[r] and slot s = order[r]:
+//! Notation, for row r of expert e with token `t = token[r]` and slot `s = order[r]`:
 //! ```text
 //! pre_r = W_in[e] x_t                     a_r = act(gate) * up, or act(pre_r) without gate       y_r = W_out[e] a_r
 //! da'_r = dy_t W_out[e]                   dweights[s] = <dy_t, y_r> = <da'_r, a_r>

@@ -1,6 +1,6 @@
 //! Dense blocks of a matrix product: micro-kernels, packing, and the loop over one packed block.
 //!
-//! The engine follows the classic decomposition (Goto & van de Geijn 2008, BLIS): K is cut into blocks of [`KC`], a
+//! The engine follows the classic decomposition (Goto & van de Geijn 2008, BLIS): K is cut into blocks of `KC`, a
 //! block of A rows is copied into scratch, B is repacked into *panels* of `nr` columns that a micro-kernel reads front
 //! to back, and the micro-kernel keeps an `mr x nr` tile of C in registers while it walks one K block:
 //!
@@ -11,7 +11,7 @@
 //!       for each k                     mr broadcasts of A times nr / LANES vectors of B
 //! ```
 //!
-//! Two choices differ from the textbook. A stays row-major (rows [`A_LD`] apart, a compile-time constant, so that every
+//! Two choices differ from the textbook. A stays row-major (rows `A_LD` apart, a compile-time constant, so that every
 //! address is one base plus an immediate): copying a gathered or freshly activated row is then a plain write, no
 //! transpose. And there is a micro-kernel for every height up to `mr`, with rows shared out evenly over A panels:
 //! ragged expert groups cost no padding.

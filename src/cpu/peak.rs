@@ -25,8 +25,12 @@ pub fn fma_gflops(threads: &Threads, isa: Isa, duration: Duration) -> f64 {
     let mut flops = vec![0.0; threads.len()];
     let start = Instant::now();
     threads.for_each_chunk(&mut flops, 1, |_, flops, _| {
-        while start.elapsed() < duration {
+        // At least once, however late a busy machine lets the thread start.
+        loop {
             flops[0] += isa.dispatch(Multiply { steps: black_box(20_000) });
+            if start.elapsed() >= duration {
+                break;
+            }
         }
     });
     flops.iter().sum::<f64>() / start.elapsed().as_secs_f64() * 1e-9
@@ -66,7 +70,7 @@ pub fn copy_gb_s(threads: &Threads, duration: Duration) -> f64 {
     // The first pass maps the memory.
     pass();
     let (start, mut bytes) = (Instant::now(), 0.0);
-    while start.elapsed() < duration {
+    while bytes == 0.0 || start.elapsed() < duration {
         pass();
         bytes += (2 * LEN * size_of::<f32>()) as f64;
     }

@@ -384,8 +384,7 @@ impl<B: Backend> KernelBackend for Ops<'_, B> {
         }).unwrap();
         let mut dx = self.reals(&self.dispatch_backward(&out.plan, &dx_rows.reals(), d, shape.tokens));
         let router = self.router_backward(cfg, &out.logits, layer.bias, layer.keep, &out.routing, &dweights.reals(), aux.dprobs, aux.dlse);
-        let mut dlogits = self.reals(&router.dlogits);
-        self.backend.add(self.reals(aux.dlogits).all(), dlogits.all_mut()).unwrap();
+        let dlogits = self.reals(&router.dlogits);
         let mut dw_router = self.zeros(layer.w_router.len());
         self.backend.router_logits_backward(router_logits::Backward {
             shape: router_logits::Shape { tokens: shape.tokens, width: d, experts: cfg.experts },

@@ -61,7 +61,7 @@ pub struct Pretrain {
     /// The configuration; by default `quickstart`, or with --resume the one that the run in --out was started with.
     #[command(flatten)]
     pub source: Source,
-    /// The run's folder [default: runs/<name>-<seed>].
+    /// The run's folder [default: runs/NAME-SEED].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Optimiser steps of the whole run (`train.steps`).

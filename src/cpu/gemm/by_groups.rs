@@ -7,12 +7,15 @@ use super::rows::Rows;
 use super::{A_LD, ALIGN, BlockC, Machine, aligned, block, micro_kernels, pack, part};
 use crate::cpu::threads::DisjointMut;
 
-/// Largest tile of C, both ways: the packed K blocks of both operands (256 KiB each) share L2 with the tile.
+/// Most rows of a tile of C.
 const TILE: usize = 256;
 
-/// Rows summed before the tile of C is updated. Half of the largest K block, because here both operands are new each time
-/// and share L2.
-const DEPTH: usize = 256;
+/// Most columns of a tile of C.
+const WIDE: usize = 512;
+
+/// Rows summed before the tile of C is updated. Fewer than the largest K block, because here both packed operands (128 and
+/// 256 KiB) are new each time and share L2 with the tile and with the rows that are prefetched.
+const DEPTH: usize = 128;
 
 /// Rows packed at a time: a cache line of a packed row of A.
 const CHUNK: usize = 16;
@@ -38,7 +41,7 @@ pub(crate) fn workspace_len(threads: usize) -> usize {
 }
 
 /// One worker's packed A, packed B and rows in between.
-const SCRATCH: usize = TILE * A_LD + DEPTH * TILE + CHUNK * TILE;
+const SCRATCH: usize = TILE * A_LD + DEPTH * WIDE + CHUNK * WIDE;
 
 /// `c[groups, m, n] += A^T B` group by group. `workspace` holds [`workspace_len`] elements.
 pub(crate) fn by_groups<A: Rows, B: Rows>(
@@ -55,7 +58,7 @@ pub(crate) fn by_groups<A: Rows, B: Rows>(
     if busy == 0 || m == 0 || n == 0 {
         return;
     }
-    let (mut row_parts, mut column_parts) = (m.div_ceil(TILE), n.div_ceil(TILE));
+    let (mut row_parts, mut column_parts) = (m.div_ceil(TILE), n.div_ceil(WIDE));
     // Few groups: smaller tiles, though each repeats some packing, so that every thread has work.
     let wanted = if threads.len() == 1 { 1 } else { 2 * threads.len() };
     while busy * row_parts * column_parts < wanted {
@@ -78,7 +81,7 @@ pub(crate) fn by_groups<A: Rows, B: Rows>(
             return;
         }
         let (packed_a, rest) = scratch.split_at_mut(TILE * A_LD);
-        let (packed_b, chunk) = rest.split_at_mut(DEPTH * TILE);
+        let (packed_b, chunk) = rest.split_at_mut(DEPTH * WIDE);
         let c = c.as_mut_ptr().wrapping_add(group * m * n + tile_m.start * n + tile_n.start);
         for r0 in group_rows.clone().step_by(DEPTH) {
             let kc = DEPTH.min(group_rows.end - r0);

@@ -189,10 +189,10 @@ fn refuse_unsupported(keys: &Keys<'_>) -> Result<()> {
         }
     }
     let uses_window = keys.0.get("use_sliding_window").is_none_or(|value| value != &Value::Bool(false));
-    if let Some(window) = keys.size("sliding_window")?.filter(|_| uses_window) {
-        if window < keys.size("max_position_embeddings")?.unwrap_or(usize::MAX) {
-            keys.refuse("sliding_window", "attention windows are not supported")?;
-        }
+    if let Some(window) = keys.size("sliding_window")?.filter(|_| uses_window)
+        && window < keys.size("max_position_embeddings")?.unwrap_or(usize::MAX)
+    {
+        keys.refuse("sliding_window", "attention windows are not supported")?;
     }
     Ok(())
 }

@@ -87,7 +87,7 @@ impl Config {
                 s::Score::Softmax => router::Score::Softmax,
                 s::Score::Sigmoid => router::Score::Sigmoid,
             },
-            temperature: router.temperature as f32,
+            temperature: router.temperature,
             normalise: match router.normalise {
                 s::Normalise::None => None,
                 s::Normalise::L1 => Some(1.0),
