@@ -85,7 +85,7 @@ pub enum DataError {
         max_epochs: f64,
     },
     /// A file is not what its reader takes: damaged, cut short, of another kind, or made with another tokenizer.
-    #[error("{}{}: expected {expected}, found {found}", .path.display(), place(.place))]
+    #[error("{}{}: expected {expected}, found {found}", .path.display(), comma(.place))]
     Input {
         /// The file.
         path: PathBuf,
@@ -109,7 +109,7 @@ pub enum DataError {
     Refused(String),
 }
 
-fn place(place: &str) -> String {
+fn comma(place: &str) -> String {
     if place.is_empty() { String::new() } else { format!(", {place}") }
 }
 

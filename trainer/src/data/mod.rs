@@ -23,6 +23,7 @@ pub mod shard;
 pub mod stream;
 pub mod tokenizer;
 pub mod tokens;
+pub mod train_tokenizer;
 pub mod validation;
 
 pub use corpus::{Corpus, Document, Limits};

@@ -129,7 +129,7 @@ impl BatchStream {
             .collect::<Result<_, _>>()?;
         let fingerprint = match &sources[..] {
             [only] => only.documents.fingerprint(),
-            _ => sources.iter().fold(0, |hash, source| {
+            _ => sources.iter().fold(0u64, |hash, source| {
                 let print = source.documents.fingerprint();
                 stable_hash(&[&hash.to_le_bytes(), &print.to_le_bytes(), &source.quota.to_le_bytes()])
             }),

@@ -94,7 +94,7 @@ pub fn build(
 ) -> Result<Manifest, DataError> {
     fs::create_dir_all(folder).map_err(DataError::write(folder))?;
     let _lock = lock(folder)?;
-    let mut manifest = resume(folder, inputs, tokenizer, settings)?;
+    let manifest = resume(folder, inputs, tokenizer, settings)?;
     if manifest.complete {
         return Ok(manifest);
     }
