@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(
     name = "trainer",
     version,
-    after_help = "Example, a few minutes on two cores and no download:\n  trainer pretrain quickstart"
+    after_help = "Example, a few minutes on two cores, on text that is already there:\n  trainer pretrain quickstart"
 )]
 pub struct Cli {
     /// What to do.
@@ -47,7 +47,8 @@ Ctrl-C finishes the step, saves, and prints the command that continues the run b
 /// A configuration and what is laid over it.
 #[derive(Debug, Args)]
 pub struct Source {
-    /// A preset's name or a TOML file (`trainer config --list` names the presets).
+    /// A preset's name (see `trainer config --list`) or a TOML file. By default `quickstart`; with --resume the
+    /// configuration that the run was started with.
     #[arg(value_name = "CONFIG")]
     pub config: Option<String>,
     /// Set one key of the configuration; may be repeated.
@@ -61,7 +62,7 @@ pub struct Source {
 /// `trainer pretrain`.
 #[derive(Debug, Args)]
 pub struct Pretrain {
-    /// The configuration; by default `quickstart`, or with --resume the one that the run in --out was started with.
+    /// The configuration.
     #[command(flatten)]
     pub source: Source,
     /// The run's folder [default: runs/NAME-SEED].

@@ -93,7 +93,7 @@ fn contradictions_are_refused_with_both_keys() {
         (&["router.always_active=[0]"], &["router.always_active", "pool"]),
         (&["router.smoothing=fixed", "router.smoothing_centred=true"], &["allow_noncausal"]),
         (&["router.smoothing=fixed", "router.smoothing_width=10"], &["smoothing_width"]),
-        (&["train.micro_batch=3"], &["train.micro_batch = 3", "train.batch = 16"]),
+        (&["train.micro_batch=3"], &["train.micro_batch = 3", "train.batch = 4"]),
         (&["data.source=folder"], &["data.path"]),
         (&["data.path=/text"], &["data.path", "folder"]),
         (&["model.vocabulary=100"], &["model.vocabulary = 100", "320"]),

@@ -115,12 +115,46 @@ fn a_checkpoint_of_another_model_is_refused() {
     let place = Place::new();
     succeed(&mut place.pretrain("run", &["--stop-after", "5"]));
     succeed(&mut place.pretrain("other", &["--stop-after", "5", "--set", "model.width=16"]));
-    // Files and manifest of the other model under the configuration of the first: only the tensors tell.
-    for file in ["model.safetensors", "config.json", "manifest.json", "optimizer.safetensors"] {
-        std::fs::copy(place.step("other", 5).join(file), place.step("run", 5).join(file)).unwrap();
+    // A whole checkpoint with the configuration of one run and the model of another.
+    let writer = trainer::checkpoint::folder::Writer::begin(&place.path("run/checkpoints"), 6).unwrap();
+    for (out, file) in [
+        ("run", "config.toml"),
+        ("run", "state.json"),
+        ("other", "config.json"),
+        ("other", "model.safetensors"),
+        ("other", "optimizer.safetensors"),
+    ] {
+        std::fs::write(writer.path().join(file), place.checkpoint(out, 5, file)).unwrap();
     }
+    let path = writer.finish().unwrap();
     let said = fail(&mut place.pretrain("run", &["--resume"]), 1);
-    assert!(said.contains("config.toml is damaged"), "{said}");
-    let said = fail(place.trainer().args(["generate", "--checkpoint"]).arg(place.path("text")), 1);
+    assert!(said.contains("holds another model"), "{said}");
+    std::fs::remove_dir_all(path).unwrap();
+    succeed(&mut place.pretrain("run", &["--resume"]));
+}
+
+#[test]
+fn what_is_no_checkpoint_of_bytes_is_refused_by_name() {
+    let place = Place::new();
+    let generate = |path: &std::path::Path| {
+        let mut command = place.trainer();
+        command.args(["generate", "--checkpoint"]).arg(path);
+        fail(&mut command, 1)
+    };
+    let said = generate(&place.path("text"));
     assert!(said.contains("neither a checkpoint"), "{said}");
+    let vectors = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors");
+    let said = generate(&vectors.join("hf/olmoe"));
+    assert!(said.contains("not trained on bytes"), "{said}");
+    std::fs::write(place.path("text/config.json"), "{\"model_type\": \"llama\"}").unwrap();
+    let said = generate(&place.path("text"));
+    assert!(said.contains("model_type") && said.contains("llama"), "{said}");
+    succeed(&mut place.pretrain("run", &["--steps", "1"]));
+    let checkpoint = place.step("run", 1);
+    let weights = place.checkpoint("run", 1, "model.safetensors");
+    std::fs::write(checkpoint.join("model.safetensors"), &weights[..weights.len() / 2]).unwrap();
+    for path in [&checkpoint, &place.path("run")] {
+        let said = generate(path);
+        assert!(said.contains("truncated") || said.contains("damaged"), "{said}");
+    }
 }

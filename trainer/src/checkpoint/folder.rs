@@ -166,7 +166,8 @@ pub fn latest(root: &Path) -> Result<(PathBuf, Vec<String>)> {
     Err(Error::checkpoint(
         root,
         if warnings.is_empty() {
-            "there is no checkpoint here; start without --resume".to_owned()
+            "there is no checkpoint here; start without --resume, over what an earlier run left with --force"
+                .to_owned()
         } else {
             format!("no whole checkpoint is left; start anew with --force. {}", warnings.join(". "))
         },

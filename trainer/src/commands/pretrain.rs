@@ -101,17 +101,18 @@ fn continued(args: &Pretrain, checkpoint: &Path, overrides: &[String]) -> Result
 
 /// What to type to go on after an interruption.
 fn resume_command(args: &Pretrain) -> String {
-    let mut words: Vec<String> =
-        std::env::args().filter(|word| word != "--force" && word != "--resume").collect();
-    if let (Some(_), Some(position)) =
-        (args.stop_after, words.iter().position(|word| word.starts_with("--stop-after")))
-    {
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let mut words: Vec<String> = words.filter(|word| word != "--force" && word != "--resume").collect();
+    let stop = words.iter().position(|word| word.starts_with("--stop-after"));
+    if let (Some(_), Some(position)) = (args.stop_after, stop) {
         let value = usize::from(!words[position].contains('='));
         words.drain(position..=position + value);
     }
     words.push("--resume".into());
-    let quote = |word: &String| {
-        if word.contains([' ', '"', '[', '$', '*']) { format!("'{word}'") } else { word.clone() }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
+    let quote = |word: &String| match word.chars().all(plain) && !word.is_empty() {
+        true => word.clone(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
     };
     words.iter().map(quote).collect::<Vec<_>>().join(" ")
 }

@@ -79,6 +79,7 @@ impl Default for Data {
             valid_path: PathBuf::new(),
             verify: true,
             eos: None,
+            fetch: true,
             sequence: 256,
             predict_across_documents: true,
             min_document_bytes: 64,

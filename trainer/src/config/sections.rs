@@ -234,6 +234,9 @@ pub struct Data {
     /// The id that ends a document; left out: as the shards say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eos: Option<u32>,
+    /// Whether a new run with `source = "registry"` asks cargo for locked packages whose sources are not here yet
+    /// (`cargo fetch --locked`).
+    pub fetch: bool,
     /// Tokens of a row.
     pub sequence: usize,
     /// Train an end-of-document token to predict the first token of the next document in its row.
@@ -354,7 +357,7 @@ pub struct Validation {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Run {
-    /// Name of the run; its folder is `runs/<name>-<seed>` unless `--out` says otherwise.
+    /// Name of the run; its folder is `runs/NAME-SEED` unless `--out` says otherwise.
     pub name: String,
     /// Seeds weights, order of documents and pools.
     pub seed: u64,

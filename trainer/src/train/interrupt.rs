@@ -1,4 +1,4 @@
-//! Ctrl-C: the first one asks the loop to stop after the step at hand, a second one ends the process at once.
+//! Ctrl-C, and a polite request to terminate (SIGTERM, SIGHUP): the first one asks the loop to stop after the step at hand, a second one ends the process at once.
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -48,13 +48,13 @@ impl<B: Backend> Optimiser<B> {
         })
     }
 
-    /// L2 norm of all gradients together.
+    /// L2 norm of a whole arena: of all gradients together, or of all weights.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn norm(&mut self, backend: &B, grads: &B::Buffer<B::Real>) -> Result<f64> {
+    pub fn norm(&mut self, backend: &B, arena: &B::Buffer<B::Real>) -> Result<f64> {
         let out = backend.view_mut(&mut self.sum, 0..1)?;
-        backend.sum_of_squares(SumOfSquares { x: backend.view(grads, 0..grads.len())?, out })?;
+        backend.sum_of_squares(SumOfSquares { x: backend.view(arena, 0..arena.len())?, out })?;
         let mut sum = [0.0];
         backend.download(backend.view(&self.sum, 0..1)?, &mut sum)?;
         Ok(sum[0].sqrt())

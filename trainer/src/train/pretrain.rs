@@ -68,6 +68,9 @@ pub fn pretrain<B: Backend>(backend: B, config: Config, options: Options) -> Res
     let validation = Validation::new(&config, &text)?;
     progress.note(&format!("{} on {}", config.run.name, backend.describe()));
     text.notes.iter().for_each(|note| progress.note(note));
+    if config.schedule.warmup >= config.train.steps {
+        progress.note("the warm-up is not shorter than the run: the learning rate never reaches its peak");
+    }
     let backend = Arc::new(backend);
     let (session, metrics, before) = match &options.resume {
         None => {

@@ -1,6 +1,6 @@
 //! A run in memory: weights, moments, data position; one call a step.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use emo::Backend;
@@ -122,7 +122,7 @@ impl<B: Backend> Session<B> {
             self.filler.train(batch, step, loss_tokens, &mut self.inputs);
             let losses = self.model.loss_and_backward(&self.inputs, &self.objective)?;
             if !losses.total().is_finite() {
-                return Err(self.not_finite(step, "loss", losses.total())?);
+                return Err(self.not_finite(step, "loss of", losses.total())?);
             }
             add_losses(&mut outcome.losses, losses);
             add_counts(&mut outcome.counts, self.model.counts()?);
@@ -132,7 +132,7 @@ impl<B: Backend> Session<B> {
         let backend = Arc::clone(self.model.backend());
         outcome.grad_norm = self.optimiser.norm(&*backend, self.model.gradients())?;
         if !outcome.grad_norm.is_finite() {
-            return Err(self.not_finite(step, "gradient norm", outcome.grad_norm)?);
+            return Err(self.not_finite(step, "gradient norm of", outcome.grad_norm)?);
         }
         let (params, grads) = self.model.parameters_and_gradients();
         self.optimiser.step(&*backend, params, grads, step, lr, outcome.grad_norm)?;
@@ -163,7 +163,7 @@ impl<B: Backend> Session<B> {
     fn not_finite(&self, step: u64, what: &str, value: f64) -> Result<Error> {
         let place = self.model.first_non_finite()?.unwrap_or_else(|| "a value that was not kept".into());
         Ok(Error::NonFinite(format!(
-            "the {what} of step {step} is {value}. The first tensor that is not finite: {place}. \
+            "the {what} step {step} is {value}. The first tensor that is not finite: {place}. \
              Common remedies: a lower `optimiser.lr`, a longer `schedule.warmup`, a smaller `train.clip`"
         )))
     }
@@ -180,8 +180,14 @@ impl<B: Backend> Session<B> {
     /// Writes a checkpoint; byte for byte the same for the same state.
     ///
     /// # Errors
-    /// [`Error::Io`] names the file; earlier checkpoints are untouched.
-    pub fn save(&self, root: &Path) -> Result<std::path::PathBuf> {
+    /// [`Error::Io`] names the file, [`Error::NonFinite`] the weight that an update has made NaN or infinite; earlier
+    /// checkpoints are untouched.
+    pub fn save(&mut self, root: &Path) -> Result<PathBuf> {
+        let backend = Arc::clone(self.model.backend());
+        let norm = self.optimiser.norm(&*backend, self.model.parameters())?;
+        if !norm.is_finite() {
+            return Err(self.not_finite(self.step, "norm of the weights after", norm)?);
+        }
         let writer = Writer::begin(root, self.step)?;
         hf::save(writer.path(), &self.model)?;
         let (backend, layout) = (&**self.model.backend(), self.model.layout());

@@ -7,10 +7,10 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::config::{Config, Mix, Source};
-use crate::data::quickstart::Quickstart;
 use crate::data::shard::{Manifest, ShardStore};
 use crate::data::{
     BatchStream, ByteTokenizer, Corpus, DataError, Documents, Portion, TokenStore, Tokenizer, folder,
+    quickstart,
 };
 use crate::error::Result;
 
@@ -30,29 +30,17 @@ pub struct Text {
 }
 
 impl Text {
-    /// Reads and tokenises what `[data]` names. With `fetch`, cargo is asked for locked packages whose sources are not
-    /// here yet; a run that goes on must not, for its text must stay the same.
+    /// Reads and tokenises what `[data]` names. A run that goes on is not `fresh`: its text must stay the same, so cargo
+    /// is not asked for more of it.
     ///
     /// # Errors
     /// [`crate::data::DataError`] when there is no text, in words that say what to do.
-    pub fn load(config: &Config, fetch: bool) -> Result<Self> {
+    pub fn load(config: &Config, fresh: bool) -> Result<Self> {
         match config.data.source {
             Source::Random => Self::random(config),
             Source::Shards => Self::shards(config),
             Source::Folder => Self::of(folder::load(&config.data.path, &config.limits())?),
-            Source::Registry => {
-                let quickstart = Quickstart::of_this_machine(config.limits())?;
-                if fetch && !quickstart.missing().is_empty() {
-                    let count = quickstart.missing().len();
-                    tracing::info!(
-                        "asking cargo for the sources of {count} locked packages that the build did not need"
-                    );
-                    if !quickstart.fetch_missing() {
-                        tracing::info!("cargo could not bring them; going on with what is here");
-                    }
-                }
-                Self::of(quickstart.load()?)
-            }
+            Source::Registry => Self::of(quickstart::load(config.limits(), fresh && config.data.fetch)?),
         }
     }
 
