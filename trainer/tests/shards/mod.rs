@@ -102,3 +102,18 @@ pub fn parquet(texts: &[String], domain: &str) -> Vec<u8> {
 pub fn parquet(_: &[String], _: &str) -> Vec<u8> {
     Vec::new()
 }
+
+/// The `tokenizer.json` of a small BPE trained on the spot.
+pub fn small_tokenizer(folder: &Path) -> Vec<u8> {
+    use trainer::data::read::{Reading, discover};
+    use trainer::data::train_tokenizer::{Settings, train};
+
+    let path = folder.join("sample.jsonl");
+    std::fs::write(&path, (0..400).map(|index| json_line(&text(index), "a")).collect::<String>()).unwrap();
+    let inputs = discover(&[path]).unwrap();
+    let reading = Reading { keys: settings().keys, token_width: None, eos: 0, vocabulary: 0 };
+    let settings = Settings { vocabulary: 300, sample_bytes: 1 << 20, skip_invalid: false };
+    let out = folder.join("tokenizer.json");
+    train(&out, &inputs, &reading, &settings, |_, _| {}).unwrap();
+    std::fs::read(out).unwrap()
+}
