@@ -11,6 +11,9 @@ use super::{ByteTokenizer, DataError};
 /// Larger files are no tokenizers: the largest published ones have some 35 MB.
 const MAX_FILE: u64 = 1 << 28;
 
+/// Different words whose ids each thread remembers; the library's own 10 000 are soon used up by a corpus of many kinds.
+const CACHED_WORDS: usize = 1 << 18;
+
 /// End-of-document tokens of published tokenizers, the likeliest first.
 const EOS_NAMES: [&str; 6] = ["<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "[SEP]"];
 
@@ -135,6 +138,9 @@ impl Tokenizer {
         let no = |error: tokenizers::Error| DataError::input(path, "a usable tokenizer", error.to_string());
         tokenizer.with_truncation(None).map_err(no)?;
         tokenizer.with_padding(None);
+        let mut model = tokenizer.get_model().clone();
+        model.resize_cache(CACHED_WORDS);
+        tokenizer.with_model(model);
         let vocabulary = vocabulary_size(path, &tokenizer)?;
         let eos = find_eos(path, &tokenizer, eos, vocabulary)?;
         let byte_lengths = byte_lengths(&tokenizer, vocabulary, eos);
