@@ -215,7 +215,8 @@ impl Work {
     pub fn new(mode: Mode, of: u64) -> Self {
         let bar = (mode == Mode::Live).then(|| {
             let bar = ProgressBar::new(of);
-            let style = ProgressStyle::with_template("{bar:24.cyan/dim} {bytes}/{total_bytes}  {msg}  ETA {eta}");
+            let style =
+                ProgressStyle::with_template("{bar:24.cyan/dim} {bytes}/{total_bytes}  {msg}  ETA {eta}");
             if let Ok(style) = style {
                 bar.set_style(style.progress_chars("━━─"));
             }

@@ -66,7 +66,10 @@ fn readers_survive_any_damage() {
     let folder = tempfile::tempdir().unwrap();
     let texts: Vec<String> = (0..80).map(text).collect();
     let plain: String = texts.iter().map(|text| json_line(text, "a")).collect();
-    let ids: Vec<u8> = (0..600u32).map(|id| if id % 37 == 36 { 256 } else { id % 256 }).flat_map(|id| (id as u16).to_le_bytes()).collect();
+    let ids: Vec<u8> = (0..600u32)
+        .map(|id| if id % 37 == 36 { 256 } else { id % 256 })
+        .flat_map(|id| (id as u16).to_le_bytes())
+        .collect();
     let mut files = vec![
         ("x.jsonl", plain.clone().into_bytes()),
         ("x.jsonl.gz", gzip(plain.as_bytes())),
@@ -216,7 +219,8 @@ fn ids_and_widths_of_token_files_are_checked() {
         let reading = Reading { token_width: width, ..reading() };
         let inputs = discover(std::slice::from_ref(&path)).unwrap();
         let records = inputs[0].records(&reading, Arc::default());
-        let error = records.and_then(|records| records.collect::<Result<Vec<_>, _>>()).unwrap_err().to_string();
+        let error =
+            records.and_then(|records| records.collect::<Result<Vec<_>, _>>()).unwrap_err().to_string();
         assert!(error.contains("x.npy") && error.contains(words), "{error}");
     };
     fails(&[1, 0, 2, 0, 64, 1], Some(2), "id 2: expected ids below the tokenizer's 320, found 320");

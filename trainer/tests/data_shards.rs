@@ -51,7 +51,7 @@ fn every_format_gives_the_same_documents() {
         assert!(manifest.shards.len() > 1 && manifest.domains.len() == 1, "{name}");
         assert_eq!(manifest.domains[0].name, if name == "ids.npy" { "ids" } else { "a" });
         let store = ShardStore::open(&out, &Tokenizer::bytes(), true).unwrap();
-        
+
         let found: Vec<String> = documents(&store).iter().map(|ids| ByteTokenizer.decode(ids)).collect();
         assert_eq!(found, texts, "{name}");
     }
@@ -187,7 +187,10 @@ fn a_mixture_gives_every_source_its_share_and_reads_each_epoch_whole() {
         stream.fill(index, &mut batch);
         for row in batch.ids.chunks(8) {
             let source = *row.iter().find(|&&id| id != ByteTokenizer::EOS).unwrap() as usize;
-            assert!(row.iter().all(|&id| id == ByteTokenizer::EOS || id as usize == source), "one source a row");
+            assert!(
+                row.iter().all(|&id| id == ByteTokenizer::EOS || id as usize == source),
+                "one source a row"
+            );
             rows[source] += 1;
             seen[source].extend_from_slice(row);
         }
@@ -240,7 +243,11 @@ fn a_mixture_refuses_too_many_epochs_and_another_mixtures_position() {
 fn settings_decide_domains_and_what_is_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("some.jsonl");
-    fs::write(&path, "{\"text\":\"one\"}\n\nnot json\n{\"text\":\"\"}\n{\"text\":\"two\",\"n\":{\"text\":[1]}}\n").unwrap();
+    fs::write(
+        &path,
+        "{\"text\":\"one\"}\n\nnot json\n{\"text\":\"\"}\n{\"text\":\"two\",\"n\":{\"text\":[1]}}\n",
+    )
+    .unwrap();
     let inputs = discover(std::slice::from_ref(&path)).unwrap();
     let build = |name: &str, settings: &Settings| {
         build::build(&folder.path().join(name), &inputs, &Tokenizer::bytes(), settings, |_| {})
@@ -266,7 +273,11 @@ fn the_format_is_as_documented() {
     let bytes = fs::read(out.join("shard-00000.tokens")).unwrap();
     assert_eq!(&bytes[..16], b"emotoken\x01\0\0\0\x02\0\0\0");
     assert_eq!(&bytes[64..74], [65, 0, 66, 0, 0, 1, 67, 0, 0, 1]);
-    assert_eq!(&bytes[74..88], [0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0], "padding, then the end of document 0");
+    assert_eq!(
+        &bytes[74..88],
+        [0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0],
+        "padding, then the end of document 0"
+    );
     assert_eq!(bytes.len(), 80 + 2 * 24);
     assert_eq!(crc32fast::hash(&bytes[64..74]).to_le_bytes(), bytes[52..56]);
     let shard = Shard::open(&out.join("shard-00000.tokens")).unwrap();

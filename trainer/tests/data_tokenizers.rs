@@ -66,7 +66,10 @@ fn published_tokenizers_give_the_published_ids() {
     for (name, expected) in expected["tokenizers"].as_object().unwrap() {
         let path = published().join(name);
         let Ok(file) = std::fs::read(&path) else {
-            println!("NOT TESTED: {} is not there; `cargo xtask corpus --tokenizers` fetches it", path.display());
+            println!(
+                "NOT TESTED: {} is not there; `cargo xtask corpus --tokenizers` fetches it",
+                path.display()
+            );
             continue;
         };
         assert_eq!(hex(&Sha256::digest(&file)), expected["sha256"].as_str().unwrap(), "{name}");

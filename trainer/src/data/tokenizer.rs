@@ -128,11 +128,12 @@ impl Tokenizer {
     /// [`DataError::Input`].
     pub fn from_json(path: &Path, file: Vec<u8>, eos: Eos<'_>) -> Result<Self, DataError> {
         // The reader of the format is not ours and indexes without checks here and there: a panic is an answer too.
-        let parsed =
-            super::guard::quietly(|| tokenizers::Tokenizer::from_bytes(&file).map_err(|error| error.to_string()))
-                .unwrap_or_else(|panic| Err(format!("a file that its reader gave up on ({panic})")));
-        let mut tokenizer = parsed
-            .map_err(|found| DataError::input(path, "a Hugging Face tokenizer.json", found))?;
+        let parsed = super::guard::quietly(|| {
+            tokenizers::Tokenizer::from_bytes(&file).map_err(|error| error.to_string())
+        })
+        .unwrap_or_else(|panic| Err(format!("a file that its reader gave up on ({panic})")));
+        let mut tokenizer =
+            parsed.map_err(|found| DataError::input(path, "a Hugging Face tokenizer.json", found))?;
         // A document that happens to spell out a special token is text, not a command.
         tokenizer.set_encode_special_tokens(true);
         let no = |error: tokenizers::Error| DataError::input(path, "a usable tokenizer", error.to_string());
@@ -144,12 +145,8 @@ impl Tokenizer {
         let vocabulary = vocabulary_size(path, &tokenizer)?;
         let eos = find_eos(path, &tokenizer, eos, vocabulary)?;
         let byte_lengths = byte_lengths(&tokenizer, vocabulary, eos);
-        let identity = Identity {
-            kind: "tokenizer.json".into(),
-            sha256: hex(&Sha256::digest(&file)),
-            vocabulary,
-            eos,
-        };
+        let identity =
+            Identity { kind: "tokenizer.json".into(), sha256: hex(&Sha256::digest(&file)), vocabulary, eos };
         let kind = Kind::HuggingFace { tokenizer: Arc::new(tokenizer), file: file.into() };
         Ok(Self { kind, identity, byte_lengths })
     }

@@ -84,7 +84,8 @@ pub fn train(
         .special_tokens(vec![special(EOS), special(PAD)])
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .build();
-    let no = |error: tokenizers::Error| DataError::Refused(format!("the tokenizer cannot be trained: {error}"));
+    let no =
+        |error: tokenizers::Error| DataError::Refused(format!("the tokenizer cannot be trained: {error}"));
     let mut tokenizer = TokenizerBuilder::<BPE, NormalizerWrapper, ByteLevel, ByteLevel, ByteLevel>::new()
         .with_model(BPE::default())
         .with_pre_tokenizer(Some(ByteLevel::new(false, true, true)))

@@ -107,7 +107,8 @@ impl Text {
         } else {
             Arc::new(open(&data.valid_path)?)
         };
-        let mut text = Self { train, valid, domains, notes: vec![format!("tokenizer: {}", identity.words())] };
+        let mut text =
+            Self { train, valid, domains, notes: vec![format!("tokenizer: {}", identity.words())] };
         for passes in text.stream(config)?.passes(config.train.steps * config.micro_batches() as u64)? {
             let percent = 100.0 * passes.share;
             text.notes.push(format!(

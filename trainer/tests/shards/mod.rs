@@ -84,7 +84,8 @@ pub fn parquet(texts: &[String], domain: &str) -> Vec<u8> {
     let mut writer = SerializedFileWriter::new(&mut bytes, schema, properties).unwrap();
     for part in texts.chunks(texts.len().div_ceil(2)) {
         let mut group = writer.next_row_group().unwrap();
-        let columns = [vec![ByteArray::from(domain); part.len()], part.iter().map(|t| ByteArray::from(&**t)).collect()];
+        let columns =
+            [vec![ByteArray::from(domain); part.len()], part.iter().map(|t| ByteArray::from(&**t)).collect()];
         for (index, values) in columns.iter().enumerate() {
             let levels = vec![1; part.len()];
             let mut column = group.next_column().unwrap().unwrap();

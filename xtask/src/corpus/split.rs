@@ -13,7 +13,7 @@ const WINDOW: usize = 48;
 /// Windows of a validation document are looked up at every so many bytes.
 const STRIDE: usize = 8;
 /// Validation documents with a larger share of such windows are dropped.
-const MOST: f64 = 0.5;
+const MOST: f64 = 0.25;
 
 /// One document.
 pub struct Document {
@@ -145,7 +145,12 @@ mod tests {
             text: format!("{index} ").repeat(20) + &format!("passage {} ", index / 3).repeat(60),
         };
         let parts = split("d", (0..2000).map(document).collect(), 1 << 30);
-        assert!(parts.overlap_before > 0.5 && parts.overlap < 0.5, "{} {}", parts.overlap_before, parts.overlap);
+        assert!(
+            parts.overlap_before > 0.5 && parts.overlap < 0.25,
+            "{} {}",
+            parts.overlap_before,
+            parts.overlap
+        );
         let train: HashSet<&str> = parts.train.iter().map(|document| &*document.text).collect();
         assert!(parts.valid.iter().all(|document| !train.contains(&*document.text)));
         assert!(parts.train.len() > 1700);

@@ -137,7 +137,11 @@ impl Input {
             "parquet" if compression == Compression::None => Format::Parquet,
             "npy" if compression == Compression::None => Format::Tokens,
             "parquet" | "npy" => {
-                return Err(DataError::input(&path, "an uncompressed file", "a compressed one; unpack it first"));
+                return Err(DataError::input(
+                    &path,
+                    "an uncompressed file",
+                    "a compressed one; unpack it first",
+                ));
             }
             _ => Format::Text,
         };

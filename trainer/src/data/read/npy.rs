@@ -78,7 +78,12 @@ impl<R: Read> Documents<R> {
                 Some(_) if ids.len() >= MAX_RECORD / 4 => {
                     let expected = format!("documents of at most {} ids", MAX_RECORD / 4);
                     let found = format!("a longer one (the end of a document is {})", self.eos);
-                    return Err(DataError::input_at(&self.path, format!("id {}", self.place), expected, found));
+                    return Err(DataError::input_at(
+                        &self.path,
+                        format!("id {}", self.place),
+                        expected,
+                        found,
+                    ));
                 }
                 Some(id) => ids.push(id),
             }

@@ -163,8 +163,7 @@ impl Strings {
     fn read(&mut self) -> Result<Vec<Vec<u8>>, ParquetError> {
         self.levels.clear();
         self.values.clear();
-        let (records, ..) =
-            self.reader.read_records(ROWS, Some(&mut self.levels), None, &mut self.values)?;
+        let (records, ..) = self.reader.read_records(ROWS, Some(&mut self.levels), None, &mut self.values)?;
         let mut values = self.values.drain(..).map(|value| value.data().to_vec());
         let rows: Vec<Vec<u8>> = if self.present == 0 {
             values.by_ref().take(records).collect()

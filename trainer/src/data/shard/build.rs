@@ -351,7 +351,11 @@ impl Writing<'_> {
                 // A key that names no domains but documents would make as many domains as those.
                 if number >= 1 << 16 {
                     let path = &self.inputs[record.input].path;
-                    return Err(DataError::input(path, "at most 65536 domains", "more; is --domain-key right?"));
+                    return Err(DataError::input(
+                        path,
+                        "at most 65536 domains",
+                        "more; is --domain-key right?",
+                    ));
                 }
                 numbers.insert(name.clone(), number);
                 let name = name.clone();
@@ -400,7 +404,8 @@ pub fn remove(folder: &Path) -> Result<(), DataError> {
     for entry in fs::read_dir(folder).map_err(DataError::read(folder))? {
         let path = entry.map_err(DataError::read(folder))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let shard = name.starts_with("shard-") && (name.ends_with(".tokens") || name.ends_with(".tokens.tmp"));
+        let shard =
+            name.starts_with("shard-") && (name.ends_with(".tokens") || name.ends_with(".tokens.tmp"));
         if shard || [MANIFEST, TOKENIZER].contains(&&*name) {
             fs::remove_file(&path).map_err(DataError::write(&path))?;
         }

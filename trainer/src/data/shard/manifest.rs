@@ -112,8 +112,9 @@ impl Manifest {
             return Err(DataError::input(&path, "at most 256 MiB", format!("{size} bytes")));
         }
         let text = fs::read(&path).map_err(DataError::read(&path))?;
-        let manifest: Self = serde_json::from_slice(&text)
-            .map_err(|error| DataError::input(&path, "the manifest of a folder of shards", error.to_string()))?;
+        let manifest: Self = serde_json::from_slice(&text).map_err(|error| {
+            DataError::input(&path, "the manifest of a folder of shards", error.to_string())
+        })?;
         if manifest.version != 1 {
             return Err(DataError::input(&path, "version 1", format!("version {}", manifest.version)));
         }

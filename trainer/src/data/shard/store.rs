@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::super::hash::stable_hash;
 use super::super::tokenizer::{Eos, Tokenizer};
 use super::super::tokens::DocumentInfo;
 use super::super::{DataError, Documents};
-use super::super::hash::stable_hash;
-use super::manifest::{MANIFEST, Manifest, TOKENIZER};
 use super::Shard;
+use super::manifest::{MANIFEST, Manifest, TOKENIZER};
 
 /// All shards of a folder, mapped. Holds nothing of the text in memory.
 #[derive(Debug, Clone)]
@@ -51,7 +51,10 @@ impl ShardStore {
                 (entry.tokens, entry.documents, manifest.tokenizer.short(), manifest.tokenizer.eos),
             );
             if found != expected || shard.domains() as usize > manifest.domains.len() {
-                let expected = format!("what the manifest says, {} tokens of {} documents", entry.tokens, entry.documents);
+                let expected = format!(
+                    "what the manifest says, {} tokens of {} documents",
+                    entry.tokens, entry.documents
+                );
                 let found = format!("{} tokens of {} documents, or another tokenizer", found.0, found.1);
                 return Err(DataError::input(&path, expected, found));
             }
