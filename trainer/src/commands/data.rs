@@ -75,17 +75,16 @@ fn build(args: &BuildShards) -> Result<()> {
         build::remove(&args.out)?;
     }
     let mut work = Work::new(Mode::choose(args.inputs.json), inputs.iter().map(|input| input.bytes).sum());
-    let mut first = None;
+    // What an earlier build did does not count as this one's speed.
+    let before = Manifest::read(&args.out).map_or(0, |manifest| manifest.tokens);
     let manifest = build::build(&args.out, &inputs, &tokenizer, &settings, |status: Status| {
-        // What an earlier build did does not count as this one's speed.
-        let (since, before) = *first.get_or_insert((Instant::now(), status.tokens));
-        let seconds = since.elapsed().max(Duration::from_millis(1)).as_secs_f64();
+        let seconds = start.elapsed().max(Duration::from_millis(1)).as_secs_f64();
         let event = Event {
             read_bytes: status.read,
             of_bytes: status.of,
             documents: status.documents,
             tokens: status.tokens,
-            tokens_per_s: (status.tokens - before) as f64 / seconds,
+            tokens_per_s: status.tokens.saturating_sub(before) as f64 / seconds,
         };
         let line =
             format!("{}tokens  {} tok/s", si(status.tokens as f64), si(event.tokens_per_s).replace(' ', ""));

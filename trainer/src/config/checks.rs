@@ -236,7 +236,7 @@ impl Data {
             "either every source of `data.mix` has a `weight`, or none has".into()
         })?;
         match self.source {
-            Source::Shards => ensure(named != !self.mix.is_empty(), || {
+            Source::Shards => ensure(named == self.mix.is_empty(), || {
                 "`data.source = \"shards\"` needs either `data.path` or sources in [[data.mix]]".into()
             }),
             Source::Folder => ensure(named, || "`data.source = \"folder\"` needs `data.path`".into()),
