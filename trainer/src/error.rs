@@ -65,7 +65,7 @@ pub enum Error {
 }
 
 /// What to do about an input/output error that has a well-known remedy.
-fn advice(source: &io::Error) -> &'static str {
+pub(crate) fn advice(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::WriteZero => {
             ". The disk is full: free some space or choose another folder with --out, then continue with --resume"

@@ -201,6 +201,63 @@ impl Progress {
     }
 }
 
+/// The progress of work that is measured in bytes read.
+pub struct Work {
+    bar: Option<ProgressBar>,
+    json: bool,
+    of: u64,
+    last: Option<Instant>,
+}
+
+impl Work {
+    /// Progress through `of` bytes.
+    #[must_use]
+    pub fn new(mode: Mode, of: u64) -> Self {
+        let bar = (mode == Mode::Live).then(|| {
+            let bar = ProgressBar::new(of);
+            let style =
+                ProgressStyle::with_template("{bar:24.cyan/dim} {bytes}/{total_bytes}  {msg}  ETA {eta}");
+            if let Ok(style) = style {
+                bar.set_style(style.progress_chars("━━─"));
+            }
+            bar
+        });
+        Self { bar, json: mode == Mode::Json, of, last: None }
+    }
+
+    /// `read` bytes are done: `line` for people, `event` for programs. Lines come every ten seconds, JSON every second.
+    pub fn advance(&mut self, read: u64, line: &str, event: &impl Serialize) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(read);
+            bar.set_message(line.to_owned());
+            return;
+        }
+        let pace = Duration::from_secs(if self.json { 1 } else { 10 });
+        if self.last.is_some_and(|last| last.elapsed() < pace) {
+            return;
+        }
+        self.last = Some(Instant::now());
+        if self.json {
+            say_json(&mut std::io::stdout(), event);
+        } else {
+            let percent = 100.0 * read as f64 / self.of.max(1) as f64;
+            say(&mut std::io::stderr(), &format!("{percent:.0} %  {line}"));
+        }
+    }
+
+    /// The work is done: `summary` for programs, `text` for people.
+    pub fn finish(self, summary: &impl Serialize, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        if self.json {
+            say_json(&mut std::io::stdout(), summary);
+        } else {
+            say(&mut std::io::stderr(), text);
+        }
+    }
+}
+
 fn say(out: &mut dyn Write, line: &str) {
     // Progress is a courtesy: nobody listening is no reason to lose a run.
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());

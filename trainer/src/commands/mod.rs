@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod data;
 mod device;
 mod generate;
 mod plan;
@@ -18,6 +19,7 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Pretrain(args) => pretrain::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Generate(args) => generate::run(args),
+        Command::Data(args) => data::run(args),
         Command::Config(args) => show_config::run(args),
     }
 }

@@ -46,6 +46,12 @@ impl Config {
             Source::Random => ensure(vocabulary > 1, || {
                 "`data.source = \"random\"` needs `model.vocabulary`, the number of different tokens".into()
             })?,
+            Source::Shards => {
+                let eos = self.data.eos.unwrap_or(0) as usize;
+                ensure(eos < vocabulary, || {
+                    format!("`model.vocabulary = {vocabulary}` has no room for the end-of-document id {eos}")
+                })?;
+            }
             Source::Registry | Source::Folder => ensure(vocabulary == 0 || vocabulary >= bytes, || {
                 format!(
                     "`model.vocabulary = {vocabulary}` is too small for bytes as tokens; leave it out or give at least {bytes}"
@@ -217,7 +223,22 @@ impl Data {
         ensure(self.sequence >= 2, || "`data.sequence` must be at least 2 tokens".into())?;
         within("data.valid_fraction", self.valid_fraction, 0.0, 0.5)?;
         let named = !self.path.as_os_str().is_empty();
+        let shards = self.source == Source::Shards;
+        ensure(shards || (self.mix.is_empty() && self.valid_path.as_os_str().is_empty()), || {
+            "`data.mix` and `data.valid_path` are only read with `data.source = \"shards\"`".into()
+        })?;
+        ensure(shards || self.eos.is_none(), || {
+            "`data.eos` is only for `data.source = \"shards\"`; leave it out".into()
+        })?;
+        self.mix.iter().try_for_each(Mix::check)?;
+        let weights = self.mix.iter().filter(|source| source.weight > 0.0).count();
+        ensure(weights == 0 || weights == self.mix.len(), || {
+            "either every source of `data.mix` has a `weight`, or none has".into()
+        })?;
         match self.source {
+            Source::Shards => ensure(named == self.mix.is_empty(), || {
+                "`data.source = \"shards\"` needs either `data.path` or sources in [[data.mix]]".into()
+            }),
             Source::Folder => ensure(named, || "`data.source = \"folder\"` needs `data.path`".into()),
             Source::Registry | Source::Random => ensure(!named, || {
                 format!(
@@ -226,6 +247,23 @@ impl Data {
                 )
             }),
         }
+    }
+}
+
+impl Mix {
+    fn check(&self) -> Result<()> {
+        let path = self.path.display();
+        ensure(!self.path.as_os_str().is_empty(), || "each [[data.mix]] needs a `path`".into())?;
+        for (key, value) in
+            [("weight", self.weight), ("epochs", self.epochs), ("max_epochs", self.max_epochs)]
+        {
+            ensure(value.is_finite() && value >= 0.0, || {
+                format!("`{key}` of the source {path} must be zero or more, found {value}")
+            })?;
+        }
+        ensure(self.weight == 0.0 || self.epochs == 0.0, || {
+            format!("the source {path} has both `weight` and `epochs`; give one of them")
+        })
     }
 }
 

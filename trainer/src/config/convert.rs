@@ -14,7 +14,7 @@ impl Config {
     #[must_use]
     pub fn model_config(&self) -> ModelConfig {
         let model = &self.model;
-        let bytes = self.data.source != s::Source::Random;
+        let bytes = matches!(self.data.source, s::Source::Registry | s::Source::Folder);
         let or = |value: usize, otherwise: usize| if value == 0 { otherwise } else { value };
         let vocabulary = or(model.vocabulary, ByteTokenizer::VOCABULARY);
         ModelConfig {
@@ -60,6 +60,7 @@ impl Config {
         match self.data.source {
             s::Source::Random => self.model.vocabulary.saturating_sub(1) as u32,
             s::Source::Registry | s::Source::Folder => ByteTokenizer::EOS,
+            s::Source::Shards => self.data.eos.unwrap_or(0),
         }
     }
 

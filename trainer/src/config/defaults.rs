@@ -76,6 +76,9 @@ impl Default for Data {
         Self {
             source: Source::Registry,
             path: PathBuf::new(),
+            valid_path: PathBuf::new(),
+            verify: true,
+            eos: None,
             fetch: true,
             sequence: 256,
             predict_across_documents: true,
@@ -85,6 +88,7 @@ impl Default for Data {
             max_domain_bytes: 2 << 20,
             valid_fraction: 0.0625,
             min_valid_bytes: 64 << 10,
+            mix: Vec::new(),
         }
     }
 }

@@ -15,6 +15,7 @@ use toml::{Table, Value};
 
 pub use sections::*;
 
+use crate::data::shard::Manifest;
 use crate::error::{Error, Result};
 
 /// A whole configuration. See each section for its keys.
@@ -60,6 +61,7 @@ impl Config {
         if config.run.name.is_empty() {
             config.run.name = stem;
         }
+        config.resolve()?;
         config.check()?;
         Ok(config)
     }
@@ -76,6 +78,22 @@ impl Config {
         let config = Self::from_table(table)?;
         config.check()?;
         Ok(config)
+    }
+
+    /// Fills in what the tokenizer of the shards decides: vocabulary, rounded up to a multiple of 64, and end of document.
+    fn resolve(&mut self) -> Result<()> {
+        let first = self.data.mix.first().map_or(&self.data.path, |source| &source.path);
+        if self.data.source != Source::Shards || first.as_os_str().is_empty() {
+            return Ok(());
+        }
+        if self.model.vocabulary == 0 || self.data.eos.is_none() {
+            let tokenizer = Manifest::read(first)?.tokenizer;
+            if self.model.vocabulary == 0 {
+                self.model.vocabulary = (tokenizer.vocabulary as usize).next_multiple_of(64);
+            }
+            self.data.eos.get_or_insert(tokenizer.eos);
+        }
+        Ok(())
     }
 
     /// The whole configuration, defaults written out.

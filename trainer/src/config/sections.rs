@@ -224,8 +224,16 @@ pub enum Scope {
 pub struct Data {
     /// Where tokens come from.
     pub source: Source,
-    /// The folder of `source = "folder"`: one sub-folder a domain, one file a document.
+    /// The folder of `source = "folder"`: one sub-folder a domain, one file a document. Of `source = "shards"`: what
+    /// `trainer data build` made.
     pub path: PathBuf,
+    /// Shards to validate on, of `source = "shards"`.
+    pub valid_path: PathBuf,
+    /// Read every token of the shards once before training and check it.
+    pub verify: bool,
+    /// The id that ends a document; left out: as the shards say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eos: Option<u32>,
     /// Whether a new run with `source = "registry"` asks cargo for locked packages whose sources are not here yet
     /// (`cargo fetch --locked`).
     pub fetch: bool,
@@ -245,6 +253,24 @@ pub struct Data {
     pub valid_fraction: f64,
     /// At least so much validation text a domain, where that leaves three quarters of it to train on, in bytes.
     pub min_valid_bytes: usize,
+    /// A mixture of folders of shards, in the place of `path`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mix: Vec<Mix>,
+}
+
+/// `[[data.mix]]`: one source of a mixture.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mix {
+    /// Its folder of shards.
+    pub path: PathBuf,
+    /// Its share of the rows relative to the other sources'; 0 = by its number of tokens times `epochs`. All sources or none
+    /// must give one.
+    pub weight: f64,
+    /// How often it is read while a source with `epochs = 1` is read once; 0 = 1. Only without `weight`.
+    pub epochs: f64,
+    /// The run is refused when it would read the source more often than this; 0 = no limit.
+    pub max_epochs: f64,
 }
 
 /// Where tokens come from.
@@ -255,6 +281,8 @@ pub enum Source {
     Registry,
     /// Text files below `path`, bytes as tokens.
     Folder,
+    /// Token shards that `trainer data build` made.
+    Shards,
     /// Uniform random tokens, for measuring speed.
     Random,
 }

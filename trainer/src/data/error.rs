@@ -71,4 +71,79 @@ pub enum DataError {
         /// The value of this run.
         now: String,
     },
+    /// A run would read a source of a mixture more often than it may be.
+    #[error(
+        "the run would read {name} {epochs:.2} times and `max_epochs` allows {max_epochs}; lower its `weight`, train for fewer \
+         steps, or raise `max_epochs`"
+    )]
+    Epochs {
+        /// The source.
+        name: String,
+        /// How often it would be read.
+        epochs: f64,
+        /// How often it may be read.
+        max_epochs: f64,
+    },
+    /// A file is not what its reader takes: damaged, cut short, of another kind, or made with another tokenizer.
+    #[error("{}{}: expected {expected}, found {found}", .path.display(), comma(.place))]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// Where in it, in words; may be empty.
+        place: String,
+        /// What belongs there.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// A file could not be written.
+    #[error("cannot write {}: {source}{}", .path.display(), crate::error::advice(.source))]
+    Write {
+        /// What was being written.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// The command cannot go on as it was asked to.
+    #[error("{0}")]
+    Refused(String),
+}
+
+fn comma(place: &str) -> String {
+    if place.is_empty() { String::new() } else { format!(", {place}") }
+}
+
+impl DataError {
+    /// A [`DataError::Input`] without a place.
+    pub fn input(path: &std::path::Path, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Self::Input {
+            path: path.to_owned(),
+            place: String::new(),
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+
+    /// A [`DataError::Input`] at `place`.
+    pub fn input_at(
+        path: &std::path::Path,
+        place: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        let (place, expected, found) = (place.into(), expected.into(), found.into());
+        Self::Input { path: path.to_owned(), place, expected, found }
+    }
+
+    /// A [`DataError::Read`], for use with `map_err`.
+    pub fn read(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Read { path, source }
+    }
+
+    /// A [`DataError::Write`], for use with `map_err`.
+    pub fn write(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Write { path, source }
+    }
 }

@@ -10,6 +10,8 @@ pub enum Purpose {
     Documents,
     /// The order in which an epoch's rows enter batches.
     Rows,
+    /// Which source of a mixture gives which row; a cycle of the mixture takes the place of an epoch.
+    Sources,
 }
 
 /// Fills `order` with a permutation of `0..order.len()`, a pure function of the arguments.
@@ -20,6 +22,7 @@ pub fn permutation(seed: u64, epoch: u64, purpose: Purpose, order: &mut [u32]) {
     let tag: u64 = match purpose {
         Purpose::Documents => 1,
         Purpose::Rows => 2,
+        Purpose::Sources => 3,
     };
     let mut key = [0u8; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());

@@ -12,14 +12,12 @@
 //! **Segments.** Attention ends a document at its EOS, inclusive. Routing does the same by default; the released code lets
 //! an EOS open the next routing segment instead ([`RoutingBoundary::EosOpens`], preset `ai2-compat`). Both always end at a row's end.
 //!
-//! Batch `i` is a pure function of (store, [`Packing`], `i`): no state, thread or earlier batch enters, so resuming is exact.
-
-use std::sync::Arc;
+//! Where the documents lie, in memory or in mapped files, does not matter here: see [`Documents`].
+//! Which row enters which batch is said by [`BatchStream`](super::BatchStream).
 
 use serde::{Deserialize, Serialize};
 
-use super::order::{Purpose, permutation};
-use super::{DataError, TokenStore};
+use super::{DataError, Documents};
 
 /// The label of a position that has no target.
 pub const IGNORE: i32 = -100;
@@ -178,17 +176,22 @@ pub(super) struct Targets {
 
 impl Layout {
     /// `documents` of `store` in the order given.
-    pub(super) fn new(store: &TokenStore, documents: Vec<u32>) -> Self {
+    pub(super) fn new(store: &dyn Documents, documents: Vec<u32>) -> Self {
         let mut layout = Self { ends: vec![0; documents.len()], order: documents };
         layout.measure(store);
         layout
     }
 
-    fn measure(&mut self, store: &TokenStore) {
+    /// Lays all documents in the order that `shuffle` writes over the present one.
+    pub(super) fn reorder(&mut self, store: &dyn Documents, shuffle: impl FnOnce(&mut [u32])) {
+        shuffle(&mut self.order);
+        self.measure(store);
+    }
+
+    fn measure(&mut self, store: &dyn Documents) {
         let mut end = 0;
         for (slot, &document) in self.ends.iter_mut().zip(&self.order) {
-            let document = &store.documents()[document as usize];
-            end += document.end - document.start;
+            end += store.document(document as usize).length;
             *slot = end;
         }
     }
@@ -201,7 +204,7 @@ impl Layout {
     /// Appends row `row` (tokens `row * sequence ..` of the layout, going round at its end) to `batch`.
     pub(super) fn append_row(
         &self,
-        store: &TokenStore,
+        store: &dyn Documents,
         row: usize,
         targets: Targets,
         routing: RoutingBoundary,
@@ -213,11 +216,11 @@ impl Layout {
         let mut place = first % total;
         let mut slot = self.ends.partition_point(|&end| end <= place);
         while batch.ids.len() < base + sequence {
-            let document = &store.documents()[self.order[slot] as usize];
-            let skipped = document.end - document.start - (self.ends[slot] - place);
+            let index = self.order[slot] as usize;
+            let document = store.document(index);
+            let skipped = document.length - (self.ends[slot] - place);
             let take = (self.ends[slot] - place).min(base + sequence - batch.ids.len());
-            let start = document.start + skipped;
-            batch.ids.extend_from_slice(&store.tokens()[start..start + take]);
+            store.append(index, skipped..skipped + take, &mut batch.ids);
             batch.pieces.push(Piece { end: batch.ids.len(), uid: document.uid, domain: document.domain });
             place += take;
             if place == self.ends[slot] {
@@ -247,137 +250,5 @@ impl Layout {
             batch.routing_documents.push(batch.pieces[piece].uid);
             batch.routing_domains.push(batch.pieces[piece].domain);
         }
-    }
-}
-
-/// Where a run is in its data: enough to go on exactly, and to refuse to go on with something else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StreamPosition {
-    /// Index of the next batch to be read.
-    pub next_batch: u64,
-    /// [`TokenStore::fingerprint`] of the documents being read.
-    pub corpus: u64,
-    /// Key of the shuffles.
-    pub seed: u64,
-    /// Rows of a batch.
-    pub rows: u64,
-    /// Tokens of a row.
-    pub sequence: u64,
-    /// Whether an EOS predicts across documents.
-    pub predict_across_documents: bool,
-    /// Where routing segments end.
-    pub routing: RoutingBoundary,
-}
-
-/// The endless stream of training batches.
-#[derive(Debug, Clone)]
-pub struct BatchStream {
-    store: Arc<TokenStore>,
-    packing: Packing,
-    rows_per_epoch: u64,
-    // The shuffles of one epoch, a cache: batches do not depend on what is in it.
-    epoch: u64,
-    layout: Layout,
-    row_order: Vec<u32>,
-}
-
-impl BatchStream {
-    /// A stream over all documents of `store`.
-    ///
-    /// # Errors
-    /// [`DataError::Setting`] for an impossible shape, [`DataError::EmptyCorpus`] for a store without documents.
-    pub fn new(store: Arc<TokenStore>, packing: Packing) -> Result<Self, DataError> {
-        packing.check()?;
-        if store.documents().is_empty() {
-            return Err(DataError::EmptyCorpus { place: "the token store".into(), min_bytes: 1, files: 0 });
-        }
-        let rows = store.tokens().len().div_ceil(packing.sequence);
-        if u32::try_from(rows).is_err() {
-            return Err(DataError::Setting {
-                name: "sequence",
-                expected: format!("such that an epoch has at most {} rows", u32::MAX),
-                found: packing.sequence.to_string(),
-            });
-        }
-        let layout = Layout::new(&store, vec![0; store.documents().len()]);
-        let mut stream =
-            Self { store, packing, rows_per_epoch: rows as u64, epoch: 0, layout, row_order: vec![0; rows] };
-        stream.shuffle(0);
-        Ok(stream)
-    }
-
-    /// Rows of one epoch: `ceil(tokens / sequence)`.
-    #[must_use]
-    pub fn rows_per_epoch(&self) -> u64 {
-        self.rows_per_epoch
-    }
-
-    /// The position before batch `next_batch`, to be saved with a checkpoint.
-    #[must_use]
-    pub fn position(&self, next_batch: u64) -> StreamPosition {
-        StreamPosition {
-            next_batch,
-            corpus: self.store.fingerprint(),
-            seed: self.packing.seed,
-            rows: self.packing.rows as u64,
-            sequence: self.packing.sequence as u64,
-            predict_across_documents: self.packing.predict_across_documents,
-            routing: self.packing.routing,
-        }
-    }
-
-    /// The batch to go on with after a checkpoint.
-    ///
-    /// # Errors
-    /// [`DataError::Position`], naming what differs, when `position` was saved by a stream of other data, shape, seed or
-    /// conventions.
-    pub fn resume(&self, position: StreamPosition) -> Result<u64, DataError> {
-        let now = self.position(position.next_batch);
-        let checks = [
-            ("the corpus (fingerprint)", format!("{:016x}", position.corpus), format!("{:016x}", now.corpus)),
-            ("the seed", position.seed.to_string(), now.seed.to_string()),
-            ("the rows of a batch", position.rows.to_string(), now.rows.to_string()),
-            ("the sequence length", position.sequence.to_string(), now.sequence.to_string()),
-            (
-                "predict_across_documents",
-                position.predict_across_documents.to_string(),
-                now.predict_across_documents.to_string(),
-            ),
-            ("the routing boundary", format!("{:?}", position.routing), format!("{:?}", now.routing)),
-        ];
-        match checks.into_iter().find(|(_, saved, now)| saved != now) {
-            Some((what, saved, now)) => Err(DataError::Position { what, saved, now }),
-            None => Ok(position.next_batch),
-        }
-    }
-
-    /// Fills `batch` with batch number `index`. Allocates only when `batch` was last used for a smaller shape.
-    pub fn fill(&mut self, index: u64, batch: &mut Batch) {
-        batch.clear(self.packing.rows, self.packing.sequence);
-        let targets = Targets { across_documents: self.packing.predict_across_documents, eos: true };
-        for row in 0..self.packing.rows as u64 {
-            // Counted in 128 bits: any index is a valid one.
-            let row = u128::from(index) * self.packing.rows as u128 + u128::from(row);
-            let epoch = (row / u128::from(self.rows_per_epoch)) as u64;
-            let slot = (row % u128::from(self.rows_per_epoch)) as usize;
-            if epoch != self.epoch {
-                self.shuffle(epoch);
-            }
-            let row = self.row_order[slot] as usize;
-            self.layout.append_row(&self.store, row, targets, self.packing.routing, batch);
-        }
-    }
-
-    /// The epoch in which batch `index` begins.
-    #[must_use]
-    pub fn epoch_of(&self, index: u64) -> u64 {
-        (u128::from(index) * self.packing.rows as u128 / u128::from(self.rows_per_epoch)) as u64
-    }
-
-    fn shuffle(&mut self, epoch: u64) {
-        permutation(self.packing.seed, epoch, Purpose::Documents, &mut self.layout.order);
-        self.layout.measure(&self.store);
-        permutation(self.packing.seed, epoch, Purpose::Rows, &mut self.row_order);
-        self.epoch = epoch;
     }
 }

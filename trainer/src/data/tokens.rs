@@ -1,5 +1,7 @@
 //! Bytes as tokens, and the flat store of tokenised documents.
 
+use std::ops::Range;
+
 use super::hash::stable_hash;
 use super::{DataError, Document};
 
@@ -44,6 +46,41 @@ impl ByteTokenizer {
     pub fn byte_length(self, id: u32) -> u64 {
         u64::from(id < 256)
     }
+}
+
+/// Length and identity of one document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DocumentInfo {
+    /// Tokens, EOS included.
+    pub length: usize,
+    /// Stable identity: a hash of the document's text.
+    pub uid: u64,
+    /// Index of the document's domain.
+    pub domain: u32,
+}
+
+/// Tokenised documents, wherever they lie; each ends with EOS and has no other EOS in it.
+pub trait Documents: std::fmt::Debug + Send + Sync {
+    /// Documents.
+    fn count(&self) -> usize;
+
+    /// Tokens of all documents.
+    fn token_count(&self) -> usize;
+
+    /// Document `index`, which must be below [`count`](Documents::count).
+    fn document(&self, index: usize) -> DocumentInfo;
+
+    /// Appends the tokens `range` of document `index` to `out`; the range must lie within the document.
+    fn append(&self, index: usize, range: Range<usize>, out: &mut Vec<u32>);
+
+    /// The id that ends a document.
+    fn eos(&self) -> u32;
+
+    /// Bytes of text that `id` stands for: the divisor of bits per byte.
+    fn byte_length(&self, id: u32) -> u64;
+
+    /// A hash of every document's identity, domain and length in order: equal stores give equal batches.
+    fn fingerprint(&self) -> u64;
 }
 
 /// Where one document lies in the store, and who it is.
@@ -154,6 +191,38 @@ impl TokenStore {
     /// A hash of every document's identity, domain and length in order: equal stores give equal batches.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+}
+
+impl Documents for TokenStore {
+    fn count(&self) -> usize {
+        self.documents.len()
+    }
+
+    fn token_count(&self) -> usize {
+        self.tokens.len()
+    }
+
+    fn document(&self, index: usize) -> DocumentInfo {
+        let StoredDocument { start, end, uid, domain } = self.documents[index];
+        DocumentInfo { length: end - start, uid, domain }
+    }
+
+    fn append(&self, index: usize, range: Range<usize>, out: &mut Vec<u32>) {
+        let StoredDocument { start, end, .. } = self.documents[index];
+        out.extend_from_slice(&self.tokens[start..end][range]);
+    }
+
+    fn eos(&self) -> u32 {
+        self.eos
+    }
+
+    fn byte_length(&self, id: u32) -> u64 {
+        ByteTokenizer.byte_length(id)
+    }
+
+    fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
 }

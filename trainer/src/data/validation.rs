@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::packing::{Layout, Targets};
-use super::{Batch, ByteTokenizer, DataError, Packing, RoutingBoundary, TokenStore};
+use super::{Batch, DataError, Documents, Packing, RoutingBoundary};
 
 /// What a validation batch asks to predict.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub fn bits_per_byte(nats: f64, bytes: u64) -> f64 {
 /// for its whole domain. What remains of a batch is filled with the domain's first rows, which carry no targets.
 #[derive(Debug, Clone)]
 pub struct ValidationSet {
-    store: Arc<TokenStore>,
+    store: Arc<dyn Documents>,
     rows: usize,
     sequence: usize,
     routing: RoutingBoundary,
@@ -49,14 +49,15 @@ impl ValidationSet {
     /// # Errors
     /// [`DataError::Setting`] for an impossible shape or a document whose domain is not below `domains`.
     pub fn new(
-        store: Arc<TokenStore>,
+        store: Arc<dyn Documents>,
         domains: usize,
         packing: &Packing,
         max_rows: usize,
     ) -> Result<Self, DataError> {
         packing.check()?;
         let mut members = vec![Vec::new(); domains];
-        for (index, document) in store.documents().iter().enumerate() {
+        for index in 0..store.count() {
+            let document = store.document(index);
             let Some(member) = members.get_mut(document.domain as usize) else {
                 return Err(DataError::Setting {
                     name: "domains",
@@ -69,7 +70,7 @@ impl ValidationSet {
         let domains = members
             .into_iter()
             .map(|documents| {
-                let layout = Layout::new(&store, documents);
+                let layout = Layout::new(&*store, documents);
                 let all = layout.tokens().div_ceil(packing.sequence);
                 let kept = all.min(max_rows);
                 let rows = (0..kept).map(|row| (row as u128 * all as u128 / kept as u128) as usize).collect();
@@ -108,7 +109,7 @@ impl ValidationSet {
         let targets = Targets { across_documents: false, eos: false };
         for slot in index * self.rows..(index + 1) * self.rows {
             let row = rows[slot % rows.len()];
-            layout.append_row(&self.store, row, targets, self.routing, batch);
+            layout.append_row(&*self.store, row, targets, self.routing, batch);
             if slot >= rows.len() {
                 let filled = batch.labels.len() - self.sequence;
                 batch.labels[filled..].fill(super::packing::IGNORE);
@@ -118,7 +119,7 @@ impl ValidationSet {
         for &label in &batch.labels {
             if let Ok(id) = u32::try_from(label) {
                 targeted.tokens += 1;
-                targeted.bytes += ByteTokenizer.byte_length(id);
+                targeted.bytes += self.store.byte_length(id);
             }
         }
         Ok(targeted)

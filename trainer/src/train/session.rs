@@ -87,7 +87,7 @@ impl<B: Backend> Session<B> {
             flops: Flops::of(model.config()),
             optimiser: Optimiser::new(&**model.backend(), &config, model.layout())?,
             objective: config.objective(),
-            stream: BatchStream::new(Arc::clone(&text.train), config.packing())?,
+            stream: text.stream(&config)?,
             batches: vec![Batch::default(); config.micro_batches()],
             filler: Filler::new(&config),
             inputs: Inputs::default(),

@@ -1,12 +1,17 @@
-//! From a configuration to token stores for training and validation.
+//! From a configuration to documents for training and validation.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::config::{Config, Source};
-use crate::data::{ByteTokenizer, Corpus, TokenStore, folder, quickstart};
+use crate::config::{Config, Mix, Source};
+use crate::data::shard::{Manifest, ShardStore};
+use crate::data::{
+    BatchStream, ByteTokenizer, Corpus, DataError, Documents, Portion, TokenStore, Tokenizer, folder,
+    quickstart,
+};
 use crate::error::Result;
 
 /// Optimiser steps after which random tokens repeat.
@@ -14,10 +19,10 @@ const RANDOM_STEPS: usize = 64;
 
 /// Tokenised text.
 pub struct Text {
-    /// Training documents.
-    pub train: Arc<TokenStore>,
+    /// Training documents, source by source.
+    pub train: Vec<Portion>,
     /// Held-out documents.
-    pub valid: Arc<TokenStore>,
+    pub valid: Arc<dyn Documents>,
     /// Names of the domains.
     pub domains: Vec<String>,
     /// What people should know about it, one line each.
@@ -33,6 +38,7 @@ impl Text {
     pub fn load(config: &Config, fresh: bool) -> Result<Self> {
         match config.data.source {
             Source::Random => Self::random(config),
+            Source::Shards => Self::shards(config),
             Source::Folder => Self::of(folder::load(&config.data.path, &config.limits())?),
             Source::Registry => Self::of(quickstart::load(config.limits(), fresh && config.data.fetch)?),
         }
@@ -60,11 +66,65 @@ impl Text {
             ));
         }
         Ok(Self {
-            train: store(&corpus.train)?,
+            train: vec![Portion::whole("the corpus", store(&corpus.train)?)],
             valid: store(&corpus.valid)?,
             domains: corpus.domains,
             notes,
         })
+    }
+
+    /// Folders of shards, all made with one tokenizer; equal names of domains are one domain.
+    fn shards(config: &Config) -> Result<Self> {
+        let data = &config.data;
+        let alone = [Mix { path: data.path.clone(), ..Mix::default() }];
+        let mix = if data.mix.is_empty() { &alone[..] } else { &data.mix[..] };
+        let tokenizer = ShardStore::tokenizer(&mix[0].path)?;
+        let identity = tokenizer.identity();
+        if identity.vocabulary as usize > config.model.vocabulary || Some(identity.eos) != data.eos {
+            let expected = format!(
+                "a tokenizer for `model.vocabulary = {}` and `data.eos = {}`",
+                config.model.vocabulary,
+                config.eos_id()
+            );
+            return Err(DataError::input(&mix[0].path, expected, identity.words()).into());
+        }
+        let mut domains = Vec::new();
+        let mut open = |path: &Path| open(path, &tokenizer, data.verify, &mut domains);
+        let mut train = Vec::new();
+        for source in mix {
+            let documents = open(&source.path)?;
+            let repeat = if source.epochs > 0.0 { source.epochs } else { 1.0 };
+            let size = documents.token_count() as f64 * repeat;
+            train.push(Portion {
+                name: source.path.display().to_string(),
+                documents: Arc::new(documents),
+                weight: if source.weight > 0.0 { source.weight } else { size },
+                max_epochs: source.max_epochs,
+            });
+        }
+        let valid: Arc<dyn Documents> = if data.valid_path.as_os_str().is_empty() {
+            Arc::new(TokenStore::new(identity.eos))
+        } else {
+            Arc::new(open(&data.valid_path)?)
+        };
+        let mut text =
+            Self { train, valid, domains, notes: vec![format!("tokenizer: {}", identity.words())] };
+        for passes in text.stream(config)?.passes(config.train.steps * config.micro_batches() as u64)? {
+            let percent = 100.0 * passes.share;
+            text.notes.push(format!(
+                "{}: {percent:.2} % of the rows, read {:.2} times",
+                passes.name, passes.epochs
+            ));
+        }
+        Ok(text)
+    }
+
+    /// The stream of training batches.
+    ///
+    /// # Errors
+    /// An impossible shape, or nothing to read.
+    pub fn stream(&self, config: &Config) -> Result<BatchStream> {
+        Ok(BatchStream::mixture(&self.train, config.packing())?)
     }
 
     /// Documents of exactly one row, so that every step costs the same.
@@ -78,10 +138,24 @@ impl Text {
             store.push(ids, document as u64, 0)?;
         }
         Ok(Self {
-            train: Arc::new(store),
+            train: vec![Portion::whole("random tokens", Arc::new(store))],
             valid: Arc::new(TokenStore::new(eos)),
             domains: vec!["random".into()],
             notes: vec!["random tokens: the loss means nothing".into()],
         })
     }
+}
+
+/// Opens a folder of shards, its domains numbered as in `domains`, which grows by those that are new.
+fn open(path: &Path, tokenizer: &Tokenizer, verify: bool, domains: &mut Vec<String>) -> Result<ShardStore> {
+    let store = ShardStore::open(path, tokenizer, verify)?;
+    let mut number = |name: String| {
+        let known = domains.iter().position(|known| *known == name);
+        known.unwrap_or_else(|| {
+            domains.push(name);
+            domains.len() - 1
+        }) as u32
+    };
+    let names = Manifest::read(path)?.domains.into_iter().map(|domain| domain.name);
+    Ok(store.renumber(names.map(&mut number).collect())?)
 }
