@@ -134,7 +134,7 @@ pub struct ShowConfig {
     /// The preset, or a file.
     #[arg(value_name = "PRESET", required_unless_present = "list")]
     pub preset: Option<String>,
-    /// Name the presets.
+    /// Name the presets and say what each is for.
     #[arg(long)]
     pub list: bool,
     /// Print every key, defaults and bases written out, instead of the preset's own text.
