@@ -77,7 +77,8 @@ pub struct Pretrain {
     /// Where to compute.
     #[arg(long, value_enum, default_value_t)]
     pub device: Device,
-    /// Continue the run from its last checkpoint.
+    /// Continue the run from its last checkpoint, bit for bit; --set may change the learning rate, its schedule and the
+    /// clipping from there on.
     #[arg(long)]
     pub resume: bool,
     /// Delete what an earlier run left in the folder.
