@@ -92,7 +92,13 @@ fn find(path: &Path) -> Result<PathBuf> {
     if path.join("config.json").exists() {
         // A checkpoint of ours has checksums; another program's has not.
         if path.join(folder::MANIFEST).exists() {
-            folder::verify(path)?;
+            folder::verify(path).map_err(|error| match error {
+                Error::Checkpoint { path, message } => {
+                    let advice = "copy it here again, or choose another checkpoint";
+                    Error::checkpoint(path, format!("{message}; {advice}"))
+                }
+                other => other,
+            })?;
         }
         return Ok(path.to_path_buf());
     }
