@@ -80,7 +80,8 @@ pub struct Pretrain {
     /// Where to compute.
     #[arg(long, value_enum, default_value_t)]
     pub device: Device,
-    /// Continue the run from its last checkpoint.
+    /// Continue the run from its last checkpoint, bit for bit; --set may change the learning rate, its schedule and the
+    /// clipping from there on.
     #[arg(long)]
     pub resume: bool,
     /// Delete what an earlier run left in the folder.
@@ -248,7 +249,7 @@ pub struct ShowConfig {
     /// The preset, or a file.
     #[arg(value_name = "PRESET", required_unless_present = "list")]
     pub preset: Option<String>,
-    /// Name the presets.
+    /// Name the presets and say what each is for.
     #[arg(long)]
     pub list: bool,
     /// Print every key, defaults and bases written out, instead of the preset's own text.

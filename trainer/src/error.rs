@@ -27,7 +27,7 @@ pub enum Error {
         message: String,
     },
     /// A model's files are foreign, damaged, or cannot be written.
-    #[error("checkpoint: {0}")]
+    #[error("checkpoint: {}{}", .0, remedy(.0))]
     Model(checkpoint::Error),
     /// `metrics.jsonl` is damaged or cannot be written.
     #[error(transparent)]
@@ -73,6 +73,17 @@ pub(crate) fn advice(source: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied => ". Choose a folder that you may write to with --out",
         io::ErrorKind::FileTooLarge => {
             ". The file system, or a limit such as `ulimit -f`, allows no file of this size"
+        }
+        _ => "",
+    }
+}
+
+/// What to do about files that are no model of ours.
+fn remedy(error: &checkpoint::Error) -> &'static str {
+    match error {
+        checkpoint::Error::Format { .. } => ". Copy or download it again, or choose another checkpoint",
+        checkpoint::Error::Tensor { .. } => {
+            ". Its config.json and its tensors do not belong together: copy or download both again"
         }
         _ => "",
     }

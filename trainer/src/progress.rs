@@ -272,7 +272,18 @@ fn say_json(out: &mut dyn Write, value: &impl Serialize) {
 /// `value` with three digits and an SI prefix, a space between: `48.7 G`, `3.44 k`, `0.12`.
 #[must_use]
 pub fn si(value: f64) -> String {
-    const PREFIXES: [(f64, &str); 5] = [(1e15, " P"), (1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")];
+    const PREFIXES: [(f64, &str); 10] = [
+        (1e30, " Q"),
+        (1e27, " R"),
+        (1e24, " Y"),
+        (1e21, " Z"),
+        (1e18, " E"),
+        (1e15, " P"),
+        (1e12, " T"),
+        (1e9, " G"),
+        (1e6, " M"),
+        (1e3, " k"),
+    ];
     // 999.5 would round to "1000": the next prefix begins there.
     let (scale, prefix) = PREFIXES
         .into_iter()

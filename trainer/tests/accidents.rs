@@ -40,6 +40,8 @@ fn a_loss_that_is_not_finite_names_the_first_tensor_and_keeps_the_last_good_chec
     assert!(said.contains("step 2 is") && said.contains("The first tensor that is not finite"), "{said}");
     assert!(said.contains("layer 0"), "{said}");
     assert!(said.contains("last good checkpoint, of step 1"), "{said}");
+    let advice = said.lines().last().unwrap();
+    assert!(advice.contains("--resume --set optimiser.lr="), "{said}");
     assert_eq!(names(&place.path("run/checkpoints")), ["step-00000001"]);
     assert_eq!(place.metrics("run").len(), 1);
 }
@@ -61,4 +63,21 @@ fn a_checkpoint_that_does_not_fit_on_the_disk_is_taken_away_and_the_last_good_on
     assert_eq!(names(&place.path("run/checkpoints")), ["step-00000007"]);
     succeed(&mut place.pretrain("run", &["--resume"]));
     place.assert_same("whole", "run", 20);
+}
+
+#[test]
+fn a_flipped_bit_in_a_single_checkpoint_and_a_slip_in_the_threads_are_refused() {
+    let place = Place::new();
+    succeed(&mut place.pretrain("run", &["--steps", "2"]));
+    let weights = place.step("run", 2).join("model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    let mut generate = place.trainer();
+    generate.args(["generate", "--checkpoint"]).arg(place.step("run", 2));
+    let said = fail(&mut generate, 1);
+    assert!(said.contains("model.safetensors is damaged") && said.contains("choose another"), "{said}");
+    let said = fail(&mut place.pretrain("other", &["--threads", "100000"]), 2);
+    assert!(said.contains("100000 threads") && said.contains("cores"), "{said}");
+    assert!(!place.path("other").exists());
 }

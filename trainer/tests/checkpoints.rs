@@ -7,6 +7,7 @@ use emo::ops::activation::Activation;
 use emo::ops::router::{Score, SharedWeight};
 use emo::oracle::Oracle;
 use serde_json::{Value, json};
+use trainer::checkpoint::safetensors::Reader;
 use trainer::checkpoint::{Error, Family, hf};
 use trainer::model::{
     Capacity, Dense, FeedForward, Inputs, Model, ModelConfig, Moe, NormPlacement, QkNorm, Smoothing,
@@ -287,6 +288,46 @@ fn damaged_files_say_what_is_wrong() {
     assert!(error.contains("X32"), "{error}");
     let error = replaced("\"dtype\":\"F32\"", "\"dtype\":\"I32\"");
     assert!(error.contains("I32"), "{error}");
+}
+
+/// Headers made to mislead: each is refused, and none makes the reader take more memory than the file is long.
+#[test]
+fn hostile_headers_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("hostile.safetensors");
+    let refuse = |length: u64, header: &str, data: usize| {
+        let bytes = [&length.to_le_bytes(), header.as_bytes(), &vec![0; data]].concat();
+        std::fs::write(&path, bytes).expect("written");
+        Reader::open(&path).err().unwrap_or_else(|| panic!("accepted {header}")).to_string()
+    };
+    for length in [u64::MAX, 1 << 63, 100_000_001, 3] {
+        assert!(refuse(length, "{}", 0).contains("truncated or not a safetensors file"), "{length}");
+    }
+    let tensor = |shape: &str, offsets: &str| {
+        format!("{{\"t\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":{offsets}}}}}")
+    };
+    for (shape, offsets, data) in [
+        ("[2]", "[0,4]", 4),
+        ("[2]", "[4,12]", 12),
+        ("[1]", "[8,4]", 8),
+        ("[4611686018427387904,4]", "[0,0]", 0),
+        ("[-1]", "[0,4]", 4),
+        ("[1]", "[0,18446744073709551616]", 4),
+        ("[4611686018427387903]", "[0,18446744073709551612]", 4),
+        ("[1]", "[0,4]", 3),
+        ("[1]", "[0,4]", 5),
+    ] {
+        let header = tensor(shape, offsets);
+        let error = refuse(header.len() as u64, &header, data);
+        assert!(error.contains("hostile.safetensors"), "{header}: {error}");
+    }
+    let overlap = format!(
+        "{},\"u\":{{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}}}",
+        tensor("[2]", "[0,8]").trim_end_matches('}').to_owned() + "}"
+    );
+    assert!(refuse(overlap.len() as u64, &overlap, 8).contains("offset"), "{overlap}");
+    let nested = "[".repeat(100_000);
+    refuse(nested.len() as u64, &nested, 0);
 }
 
 #[test]

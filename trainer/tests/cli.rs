@@ -116,7 +116,13 @@ fn a_printed_preset_is_a_configuration_file() {
         let mine = succeed(place.trainer().args(["plan", "my.toml", "--json"])).stdout;
         assert_eq!(mine, succeed(place.trainer().args(["plan", "tiny", "--json"])).stdout);
     }
-    assert!(stdout(&succeed(place.trainer().args(["config", "--list"]))).contains("quickstart"));
+    let list = stdout(&succeed(place.trainer().args(["config", "--list"])));
+    for line in list.lines() {
+        let (preset, purpose) = line.split_once("  ").unwrap_or_else(|| panic!("no purpose: {line}"));
+        assert!(purpose.trim().len() > 20, "{line}");
+        succeed(place.trainer().args(["plan", preset.trim(), "--json"]));
+    }
+    assert!(list.starts_with("quickstart "), "{list}");
     assert!(
         fail(place.trainer().args(["pretrain", "quikstart"]), 2)
             .contains("did you mean the preset `quickstart`?")

@@ -93,6 +93,11 @@ fn contradictions_are_refused_with_both_keys() {
         (&["router.always_active=[0]"], &["router.always_active", "pool"]),
         (&["router.smoothing=fixed", "router.smoothing_centred=true"], &["allow_noncausal"]),
         (&["router.smoothing=fixed", "router.smoothing_width=10"], &["smoothing_width"]),
+        (&["router.smoothing_centred=true"], &["router.smoothing_centred", "router.smoothing = \"none\""]),
+        (
+            &["model.dense_layers=[0]", "model.dense_width=8", "model.gated=false"],
+            &["model.gated = false", "model.dense_layers"],
+        ),
         (&["train.micro_batch=3"], &["train.micro_batch = 3", "train.batch = 4"]),
         (&["data.source=folder"], &["data.path"]),
         (&["data.path=/text"], &["data.path", "folder"]),

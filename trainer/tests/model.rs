@@ -200,6 +200,22 @@ fn the_first_number_that_is_not_finite_is_named() {
     assert_eq!(name.as_deref(), Some("layer 0, output of attention"));
 }
 
+/// Backwards, the head comes first: an overflow there spreads to every tensor below it, which is not to blame.
+#[test]
+fn an_overflow_in_the_backward_pass_is_named_where_it_began() {
+    let mut model = model(Oracle);
+    let (norm, head) = (model.layout().final_norm.clone(), model.layout().head.clone());
+    model.set_parameters(norm.start, &vec![1e-307; norm.len()]).expect("parameters");
+    let signs: Vec<f64> = (0..head.len()).map(|i| if i % 3 == 0 { 1e308 } else { -1e308 }).collect();
+    model.set_parameters(head.start, &signs).expect("parameters");
+    let inputs = Inputs { loss_tokens: 1e-3, ..inputs() };
+    let losses = model.loss_and_backward(&inputs, &objective()).expect("a step");
+    assert!(losses.total().is_finite());
+    assert!(model.get_gradients(0..1).expect("gradients")[0].is_nan(), "it reached the embedding");
+    let name = model.first_non_finite().expect("a look");
+    assert_eq!(name.as_deref(), Some("gradient of final_norm"));
+}
+
 #[test]
 fn loss_free_balancing_moves_towards_the_mean() {
     let mut model = model(Oracle);

@@ -40,6 +40,8 @@ fn resuming_needs_nothing_but_the_folder_and_may_extend_the_run() {
     resume.args(["pretrain", "--resume", "--steps", "24", "--threads", "1", "--out"]).arg(place.path("run"));
     succeed(&mut resume);
     assert!(place.step("run", 24).exists());
+    let said = fail(&mut place.pretrain("run", &["--resume", "--steps", "10"]), 2);
+    assert!(said.contains("at step 24 already") && said.contains("--steps"), "{said}");
 }
 
 #[test]
@@ -101,13 +103,31 @@ fn another_configuration_other_text_and_no_checkpoint_are_refused() {
     let said = fail(&mut place.pretrain("run", &["--resume"]), 1);
     assert!(said.contains("start without --resume"), "{said}");
     succeed(&mut place.pretrain("run", &["--stop-after", "5"]));
-    let said = fail(&mut place.pretrain("run", &["--resume", "--set", "optimiser.lr=0.5"]), 2);
-    assert!(said.contains("`optimiser.lr` was 0.01, is 0.5"), "{said}");
+    let said = fail(&mut place.pretrain("run", &["--resume", "--set", "optimiser.beta1=0.5"]), 2);
+    assert!(said.contains("`optimiser.beta1` was 0.9, is 0.5"), "{said}");
     std::fs::write(place.path("text/prose/more.txt"), "another document, long enough to be read ".repeat(9))
         .unwrap();
     let said = fail(&mut place.pretrain("run", &["--resume"]), 1);
     assert!(said.contains("data position does not belong to this run"), "{said}");
     assert!(place.step("run", 5).exists());
+}
+
+#[test]
+fn a_run_goes_on_with_a_lower_learning_rate_only_when_told_to() {
+    let place = Place::new();
+    succeed(&mut place.pretrain("run", &["--stop-after", "5"]));
+    std::fs::write(place.path("lower.toml"), "base = \"tiny\"\n[optimiser]\nlr = 0.005\n").unwrap();
+    let mut edited = place.trainer();
+    edited.args(["pretrain", "lower.toml", "--set", "run.name=tiny", "--set", "data.source=folder", "--set"]);
+    edited.arg(format!("data.path='{}'", place.path("text").display()));
+    edited.args(["--set", "data.min_valid_bytes=512", "--resume", "--out"]).arg(place.path("run"));
+    assert!(fail(&mut edited, 2).contains("`optimiser.lr` was 0.01, is 0.005"));
+    let lower = ["--resume", "--set", "optimiser.lr=0.005", "--stop-after", "6"];
+    let said = stderr(&succeed(&mut place.pretrain("run", &lower)));
+    assert!(said.contains("`optimiser.lr` was 0.01 up to here and is 0.005 from here on"), "{said}");
+    let rates: Vec<f64> = place.metrics("run").iter().filter_map(|record| record["lr"].as_f64()).collect();
+    assert_eq!(rates.len(), 6);
+    assert!(rates[5] < 0.6 * rates[4], "{rates:?}");
 }
 
 #[test]

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-const MANIFEST: &str = "manifest.json";
+/// File of [`Manifest`].
+pub const MANIFEST: &str = "manifest.json";
 const PREFIX: &str = "step-";
 const PARTIAL: &str = ".partial";
 
@@ -174,12 +175,14 @@ pub fn latest(root: &Path) -> Result<(PathBuf, Vec<String>)> {
     ))
 }
 
-/// Deletes all but the newest `keep` checkpoints, and what an interrupted write may have left.
+/// Deletes all but the newest `keep` checkpoints up to `step`, which has just been saved, and what an interrupted write
+/// may have left. Checkpoints beyond `step` were too damaged to resume from: counted, they would displace whole ones.
 ///
 /// # Errors
 /// [`Error::Io`] if a folder cannot be deleted.
-pub fn prune(root: &Path, keep: usize) -> Result<()> {
-    for (_, path) in list(root)?.into_iter().skip(keep) {
+pub fn prune(root: &Path, step: u64, keep: usize) -> Result<()> {
+    let (beyond, upto): (Vec<_>, Vec<_>) = list(root)?.into_iter().partition(|&(found, _)| found > step);
+    for (_, path) in beyond.into_iter().chain(upto.into_iter().skip(keep)) {
         remove(&path)?;
     }
     for name in names(root)?.iter().filter(|name| name.starts_with(PREFIX) && name.ends_with(PARTIAL)) {
@@ -271,7 +274,11 @@ mod tests {
             checkpoint(root.path(), step);
         }
         fs::create_dir(root.path().join("step-00000300.partial")).unwrap();
-        prune(root.path(), 2).unwrap();
+        prune(root.path(), 200, 2).unwrap();
         assert_eq!(names(root.path()).unwrap(), ["step-00000030", "step-00000200"]);
+        // A run that went on from step 30, because 200 was damaged, has just saved step 31.
+        checkpoint(root.path(), 31);
+        prune(root.path(), 31, 1).unwrap();
+        assert_eq!(names(root.path()).unwrap(), ["step-00000031"]);
     }
 }

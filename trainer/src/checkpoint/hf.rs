@@ -11,6 +11,7 @@ use std::sync::Arc;
 use emo::backend::Backend;
 use serde_json::Value;
 
+use super::replace::replace;
 use super::safetensors::{Planned, Reader};
 use super::{Error, Family, HfTensor, Result, hf_config, hf_names, safetensors};
 use crate::model::{Capacity, Layout, Model, ModelConfig};
@@ -112,7 +113,7 @@ pub fn save<B: Backend>(folder: &Path, model: &Model<B>) -> Result<Vec<PathBuf>>
     })?;
     let path = folder.join(CONFIG);
     let config = format!("{:#}\n", config_json(model.config())?);
-    safetensors::replace(&path, |file| file.write_all(config.as_bytes()).map_err(Error::io(&path)))?;
+    replace(&path, |file| file.write_all(config.as_bytes()).map_err(Error::io(&path)))?;
     Ok(vec![path, weights])
 }
 

@@ -1,51 +1,21 @@
 //! Safetensors files, one tensor at a time: a model is never twice in memory.
 //!
-//! A file is 8 bytes of header length (little-endian), a JSON header that names type, shape and byte range of each
-//! tensor, and the bytes. Source: the format's own description (huggingface/safetensors, README).
+//! Header, types and their validation are the `safetensors` crate's; here are the reads of byte ranges and the durable
+//! write, which the crate offers only over a whole mapped file and without a way to fail (docs/design.md).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
 
+use super::replace::replace;
 use super::{Error, Result};
 
-/// The format's own bound on the header.
+/// The format's own bound on the header, in bytes.
 const LONGEST_HEADER: u64 = 100_000_000;
-
-/// What the header says about a tensor.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TensorInfo {
-    /// For example `F32`.
-    pub dtype: String,
-    /// Row-major shape.
-    pub shape: Vec<usize>,
-    data_offsets: [u64; 2],
-}
-
-impl TensorInfo {
-    fn element_size(&self) -> Option<u64> {
-        Some(match self.dtype.as_str() {
-            "F64" | "I64" | "U64" => 8,
-            "F32" | "I32" | "U32" => 4,
-            "F16" | "BF16" | "I16" | "U16" => 2,
-            "I8" | "U8" | "BOOL" => 1,
-            _ => return None,
-        })
-    }
-
-    fn elements(&self) -> Option<u64> {
-        self.shape.iter().try_fold(1u64, |size, &n| size.checked_mul(n as u64))
-    }
-
-    fn describe(&self) -> String {
-        format!("{} {:?}", self.dtype, self.shape)
-    }
-}
 
 /// An open file whose header has been checked against its length.
 #[derive(Debug)]
@@ -57,7 +27,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Opens a file and checks its header: byte ranges inside the file and in agreement with the shapes.
+    /// Opens a file and checks its header: the tensors' byte ranges fit their shapes and together cover the file.
     pub fn open(path: &Path) -> Result<Self> {
         let mut file = File::open(path).map_err(Error::io(path))?;
         let size = file.metadata().map_err(Error::io(path))?.len();
@@ -65,22 +35,22 @@ impl Reader {
         file.read_exact(&mut length)
             .map_err(|_| Error::format(path, "not a safetensors file: shorter than 8 bytes"))?;
         let length = u64::from_le_bytes(length);
+        // Before memory is taken for the header.
         if length > LONGEST_HEADER || length > size.saturating_sub(8) {
             let message = format!("truncated or not a safetensors file: header of {length} in {size} bytes");
             return Err(Error::format(path, message));
         }
         let mut header = vec![0u8; length as usize];
         file.read_exact(&mut header).map_err(Error::io(path))?;
-        let header: BTreeMap<String, Value> = serde_json::from_slice(&header)
+        let header: Metadata = serde_json::from_slice(&header)
             .map_err(|error| Error::format(path, format!("not a safetensors file: {error}")))?;
-        let data = 8 + length;
-        let mut tensors = BTreeMap::new();
-        for (name, value) in header.into_iter().filter(|(name, _)| name != "__metadata__") {
-            let info: TensorInfo = serde_json::from_value(value)
-                .map_err(|error| Error::format(path, format!("header of `{name}`: {error}")))?;
-            check(path, &name, &info, size - data)?;
-            tensors.insert(name, info);
+        let (data, expected) = (8 + length, header.data_len() as u64);
+        let found = size - data;
+        if found != expected {
+            let problem = if found < expected { "truncated" } else { "damaged" };
+            return Err(Error::format(path, format!("{problem}: {found} bytes of tensors, not {expected}")));
         }
+        let tensors = header.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
         Ok(Self { path: path.to_owned(), file, data, tensors })
     }
 
@@ -91,57 +61,35 @@ impl Reader {
 
     /// The bytes of a tensor.
     pub fn bytes(&mut self, name: &str) -> Result<Vec<u8>> {
-        let info = self.tensors.get(name).ok_or_else(|| missing(name))?;
-        let [start, end] = info.data_offsets;
-        let mut bytes = vec![0u8; (end - start) as usize];
-        self.file.seek(SeekFrom::Start(self.data + start)).map_err(Error::io(&self.path))?;
+        let (start, end) = self.tensors.get(name).ok_or_else(|| missing(name))?.data_offsets;
+        let mut bytes = vec![0u8; end - start];
+        self.file.seek(SeekFrom::Start(self.data + start as u64)).map_err(Error::io(&self.path))?;
         self.file.read_exact(&mut bytes).map_err(Error::io(&self.path))?;
         Ok(bytes)
     }
 
     /// A floating-point tensor (F64, F32 or BF16) of a given shape; the values are exact.
     pub fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f64>> {
-        let info = self.tensors.get(name).ok_or_else(|| missing(name))?.clone();
-        let error = || Error::Tensor {
-            name: name.to_owned(),
-            expected: format!("F32 or BF16 {shape:?}"),
-            found: info.describe(),
-        };
-        if info.shape != shape {
-            return Err(error());
+        let info = self.tensors.get(name).ok_or_else(|| missing(name))?;
+        let (dtype, found) = (info.dtype, format!("{} {:?}", info.dtype, info.shape));
+        if info.shape != shape || !matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::BF16) {
+            let expected = format!("F32 or BF16 {shape:?}");
+            return Err(Error::Tensor { name: name.to_owned(), expected, found });
         }
         let bytes = self.bytes(name)?;
-        Ok(match info.dtype.as_str() {
-            "F64" => bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b)).collect(),
-            "F32" => bytes.as_chunks().0.iter().map(|&b| f64::from(f32::from_le_bytes(b))).collect(),
-            "BF16" => {
+        Ok(match dtype {
+            Dtype::F64 => bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b)).collect(),
+            Dtype::F32 => bytes.as_chunks().0.iter().map(|&b| f64::from(f32::from_le_bytes(b))).collect(),
+            _ => {
                 let widen = |b: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16);
                 bytes.as_chunks().0.iter().map(|b| f64::from(widen(b))).collect()
             }
-            _ => return Err(error()),
         })
     }
 }
 
 fn missing(name: &str) -> Error {
     Error::Tensor { name: name.to_owned(), expected: "it in the file".into(), found: "nothing".into() }
-}
-
-fn check(path: &Path, name: &str, info: &TensorInfo, available: u64) -> Result<()> {
-    let size = info
-        .element_size()
-        .ok_or_else(|| Error::format(path, format!("`{name}` has the unknown type {}", info.dtype)))?;
-    let [start, end] = info.data_offsets;
-    let expected = info.elements().and_then(|elements| elements.checked_mul(size));
-    if start > end || expected != Some(end - start) {
-        let message = format!("`{name}`: bytes {start}..{end} do not fit {}", info.describe());
-        return Err(Error::format(path, message));
-    }
-    if end > available {
-        let message = format!("truncated: `{name}` ends at byte {end} of {available}");
-        return Err(Error::format(path, message));
-    }
-    Ok(())
 }
 
 /// A tensor to be written.
@@ -160,16 +108,15 @@ pub fn write(
     tensors: &[Planned],
     mut values: impl FnMut(usize) -> Result<Vec<f64>>,
 ) -> Result<()> {
-    let mut header = serde_json::Map::new();
-    header.insert("__metadata__".into(), json!({"format": "pt"}));
-    let mut end = 0u64;
-    for tensor in tensors {
+    let mut end = 0;
+    let planned = tensors.iter().map(|Planned { name, shape }| {
         let start = end;
-        end += 4 * tensor.shape.iter().product::<usize>() as u64;
-        let info = json!({"dtype": "F32", "shape": tensor.shape, "data_offsets": [start, end]});
-        header.insert(tensor.name.clone(), info);
-    }
-    let mut header = Value::Object(header).to_string().into_bytes();
+        end += size_of::<f32>() * shape.iter().product::<usize>();
+        (name.clone(), TensorInfo { dtype: Dtype::F32, shape: shape.clone(), data_offsets: (start, end) })
+    });
+    let notes = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let header = Metadata::new(Some(notes), planned.collect()).map_err(|error| Error::format(path, error))?;
+    let mut header = serde_json::to_vec(&header).map_err(|error| Error::format(path, error))?;
     // The data starts at a multiple of 8 bytes.
     header.resize(header.len().next_multiple_of(8), b' ');
     replace(path, |file| {
@@ -189,25 +136,4 @@ pub fn write(
         }
         Ok(())
     })
-}
-
-/// Writes a file beside `path`, flushes it to the disk and renames it.
-pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let attempt = || {
-        let file = File::create(&partial).map_err(Error::io(&partial))?;
-        let mut file = BufWriter::with_capacity(1 << 20, file);
-        write(&mut file)?;
-        file.flush().map_err(Error::io(&partial))?;
-        file.get_ref().sync_all().map_err(Error::io(&partial))?;
-        std::fs::rename(&partial, path).map_err(Error::io(path))
-    };
-    let result = attempt();
-    if result.is_err() {
-        // The original error matters more than a left-over file.
-        let _ = std::fs::remove_file(&partial);
-    }
-    result
 }

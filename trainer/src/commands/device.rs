@@ -5,17 +5,27 @@ use std::time::Duration;
 use emo::cpu::threads::Threads;
 use emo::cpu::{Cpu, peak};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How long and how often the machine's peak is measured before a run. The best counts: other work can only slow it.
 const MEASURE: Duration = Duration::from_millis(25);
 const MEASUREMENTS: usize = 8;
 
+/// More threads than this (and than four a core) are a slip of the pen, and their stacks alone could fill the memory.
+const MOST_THREADS: usize = 1024;
+
 /// The CPU with `threads` threads, 0 for one a core.
 ///
 /// # Errors
-/// If the threads cannot be started.
+/// For far more threads than there are cores, or if they cannot be started.
 pub fn cpu(threads: usize) -> Result<Cpu> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if threads > MOST_THREADS.max(4 * cores) {
+        return Err(Error::Usage(format!(
+            "{threads} threads are far too many for this machine's {cores} cores; 0 (--threads, `run.threads`) takes \
+             one a core"
+        )));
+    }
     Ok(if threads == 0 { Cpu::all_cores()? } else { Cpu::new(threads)? })
 }
 

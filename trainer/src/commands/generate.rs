@@ -90,13 +90,24 @@ fn sample<B: Backend>(backend: Arc<B>, args: &Generate) -> Result<()> {
 /// A checkpoint's folder, or the newest whole one of a run.
 fn find(path: &Path) -> Result<PathBuf> {
     if path.join("config.json").exists() {
+        // A checkpoint of ours has checksums; another program's has not.
+        if path.join(folder::MANIFEST).exists() {
+            folder::verify(path).map_err(|error| match error {
+                Error::Checkpoint { path, message } => {
+                    let advice = "copy it here again, or choose another checkpoint";
+                    Error::checkpoint(path, format!("{message}; {advice}"))
+                }
+                other => other,
+            })?;
+        }
         return Ok(path.to_path_buf());
     }
     let root = path.join("checkpoints");
     if !root.exists() {
         return Err(Error::checkpoint(
             path,
-            "is neither a checkpoint (no config.json) nor a run (no checkpoints folder)",
+            "is neither a checkpoint (no config.json) nor a run (no checkpoints folder); give a run's folder as \
+             `trainer pretrain` prints it at its end, or one checkpoint in it",
         ));
     }
     let (checkpoint, warnings) = folder::latest(&root)?;

@@ -22,6 +22,11 @@ const FREE: [&str; 7] = [
     "validation.rows",
 ];
 
+/// Keys that `--set` may change when a run goes on, because they are what helps against a loss that has become infinite. From
+/// a CONFIG that has been edited meanwhile they are refused like any other.
+const REMEDIES: [&str; 5] =
+    ["optimiser.lr", "train.clip", "schedule.warmup", "schedule.shape", "schedule.final_fraction"];
+
 /// Trains.
 pub fn run(args: &Pretrain) -> Result<()> {
     let overrides = overrides(args);
@@ -36,7 +41,7 @@ pub fn run(args: &Pretrain) -> Result<()> {
         };
         let (checkpoint, found) = folder::latest(&run.checkpoints())?;
         warnings.extend(found);
-        (continued(args, &checkpoint, &overrides)?, run, Some(checkpoint))
+        (continued(args, &checkpoint, &overrides, &mut warnings)?, run, Some(checkpoint))
     } else {
         let config = Config::load(args.source.config.as_deref().unwrap_or("quickstart"), &overrides)?;
         let run = RunFolder::of(&config, args.out.as_deref());
@@ -74,7 +79,12 @@ fn overrides(args: &Pretrain) -> Vec<String> {
 }
 
 /// The configuration that the run in `checkpoint` goes on with.
-fn continued(args: &Pretrain, checkpoint: &Path, overrides: &[String]) -> Result<Config> {
+fn continued(
+    args: &Pretrain,
+    checkpoint: &Path,
+    overrides: &[String],
+    warnings: &mut Vec<String>,
+) -> Result<Config> {
     let path = checkpoint.join(CONFIG);
     let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
     let saved = Config::from_toml(&text, &[])?;
@@ -82,20 +92,27 @@ fn continued(args: &Pretrain, checkpoint: &Path, overrides: &[String]) -> Result
         Some(name) => Config::load(name, overrides)?,
         None => Config::from_toml(&text, overrides)?,
     };
-    let different: Vec<String> = saved
-        .differences(&config)
-        .into_iter()
-        .filter(|(key, ..)| !FREE.contains(&key.as_str()))
-        .map(|(key, was, now)| format!("`{key}` was {was}, is {now}"))
-        .collect();
+    let asked = |key: &str| {
+        let mut keys = overrides.iter().filter_map(|assignment| Some(assignment.split_once('=')?.0.trim()));
+        REMEDIES.contains(&key) && keys.any(|name| name == key)
+    };
+    let mut different = Vec::new();
+    for (key, was, now) in saved.differences(&config) {
+        if asked(&key) {
+            warnings.push(format!("`{key}` was {was} up to here and is {now} from here on"));
+        } else if !FREE.contains(&key.as_str()) {
+            different.push(format!("`{key}` was {was}, is {now}"));
+        }
+    }
     if different.is_empty() {
         return Ok(config);
     }
     Err(Error::Usage(format!(
         "the run in {} was started with another configuration: {}. Resume with the same one (leave CONFIG out and give \
-         --out), or start a new run with --out",
+         --out; --set may change {}), or start a new run with --out",
         checkpoint.display(),
-        different.join("; ")
+        different.join("; "),
+        REMEDIES.join(", ")
     )))
 }
 

@@ -7,7 +7,8 @@ use crate::error::Result;
 /// Prints the preset's own text, or the whole effective configuration.
 pub fn run(args: &ShowConfig) -> Result<()> {
     let Some(name) = args.preset.as_deref().filter(|_| !args.list) else {
-        presets::names().for_each(|name| println!("{name}"));
+        let width = presets::names().map(str::len).max().unwrap_or_default();
+        presets::names().for_each(|name| println!("{name:width$}  {}", presets::purpose(name)));
         return Ok(());
     };
     let config = Config::load(name, &[])?;

@@ -95,6 +95,9 @@ impl Model {
         ensure(self.dense_layers.is_empty() || self.dense_width > 0, || {
             "`model.dense_layers` needs `model.dense_width`, the width of a dense feed-forward block".into()
         })?;
+        ensure(self.dense_layers.is_empty() || self.gated, || {
+            "`model.gated = false` contradicts `model.dense_layers`: a dense feed-forward block is always gated".into()
+        })?;
         ensure(self.rope_theta > 1.0 && self.rope_theta.is_finite(), || {
             format!("`model.rope_theta` must be above 1, found {}", self.rope_theta)
         })?;
@@ -181,7 +184,11 @@ impl Router {
 
     fn check_smoothing(&self) -> Result<()> {
         if self.smoothing == Smoothing::None {
-            return Ok(());
+            return ensure(!self.smoothing_centred, || {
+                "`router.smoothing_centred` needs taps, but `router.smoothing = \"none\"`; set it to \"fixed\" or \
+                 \"learned\""
+                    .into()
+            });
         }
         let taps = self.smoothing_width;
         ensure((1..=9).contains(&taps), || {

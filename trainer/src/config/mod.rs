@@ -171,7 +171,7 @@ fn read(name: &str) -> Result<(Table, String)> {
     let path = Path::new(name);
     if !path.exists() {
         let hint = fields::nearest(name, presets::names())
-            .map_or_else(String::new, |preset| format!("; did you mean the preset `{preset}`?"));
+            .map_or_else(|| ".".to_owned(), |preset| format!("; did you mean the preset `{preset}`?"));
         let presets = presets::names().collect::<Vec<_>>().join(", ");
         return Err(Error::Config(format!(
             "`{name}` is neither a preset nor a file{hint} Presets: {presets}. \

@@ -18,6 +18,13 @@ pub fn text(name: &str) -> Option<&'static str> {
     PRESETS.iter().find(|preset| preset.0 == name).map(|preset| preset.1)
 }
 
+/// What a preset is for: the comment that its text begins with.
+#[must_use]
+pub fn purpose(name: &str) -> &'static str {
+    let first = text(name).and_then(|text| text.lines().next()).unwrap_or_default();
+    first.trim_start_matches("# ").trim_end_matches(['.', ':'])
+}
+
 /// All names.
 pub fn names() -> impl Iterator<Item = &'static str> {
     PRESETS.iter().map(|preset| preset.0)

@@ -84,7 +84,7 @@ impl<B: Backend> Model<B> {
     }
 
     /// Names the first tensor, in the order of computation, that holds a NaN or an infinity: parameters, then the
-    /// activations of the last forward pass, then gradients.
+    /// activations of the last forward pass, then gradients, which are computed from the head back to the embedding.
     pub fn first_non_finite(&self) -> Result<Option<String>> {
         let finite = |values: &[f64]| values.iter().all(|value| value.is_finite());
         for tensor in &self.layout.tensors {
@@ -108,7 +108,7 @@ impl<B: Backend> Model<B> {
             return Ok(Some("the logits or the cross-entropy".into()));
         }
         if self.capacity.backward {
-            for tensor in &self.layout.tensors {
+            for tensor in self.layout.tensors.iter().rev() {
                 if !finite(&self.get_gradients(tensor.range.clone())?) {
                     return Ok(Some(format!("gradient of {}", tensor.name)));
                 }

@@ -1,7 +1,8 @@
 //! The loop: step, validate, save, tell.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use emo::Backend;
@@ -13,7 +14,8 @@ use super::session::{Outcome, Session};
 use super::text::Text;
 use super::throughput::Throughput;
 use super::validation::Validation;
-use crate::checkpoint::folder;
+use crate::checkpoint::replace::replace;
+use crate::checkpoint::{self, folder};
 use crate::config::{Config, Losses as Weights};
 use crate::error::{Error, Result};
 use crate::metrics::{LoadSummary, MetricsWriter, Record, StepRecord, ValidRecord, read_records};
@@ -88,7 +90,16 @@ pub fn pretrain<B: Backend>(backend: B, config: Config, options: Options) -> Res
         }
         Some(checkpoint) => {
             let session = Session::restore(backend, config, &text, checkpoint)?;
+            if session.step > session.config.train.steps {
+                return Err(Error::Usage(format!(
+                    "the run in {} is at step {} already, beyond `train.steps = {}`; give more with --steps",
+                    options.run.root().display(),
+                    session.step,
+                    session.config.train.steps
+                )));
+            }
             progress.note(&format!("resuming after step {}", session.step));
+            write_info(&options.run, &session.config)?;
             let metrics = MetricsWriter::resume(&options.run.metrics(), session.step)?;
             (session, metrics, last_step(&options.run)?.map_or(0.0, |record| record.elapsed_s))
         }
@@ -122,10 +133,19 @@ struct Loop<B: Backend> {
 
 impl<B: Backend> Loop<B> {
     fn run(mut self) -> Result<()> {
+        let interrupted = self.train().map_err(|error| self.with_last_good(error))?;
+        let step = self.session.step;
+        let resume = self.options.resume_command.clone();
+        self.finish()?;
+        if interrupted { Err(Error::Interrupted { step, resume }) } else { Ok(()) }
+    }
+
+    /// Trains, saves and reports; true when Ctrl-C cut it short.
+    fn train(&mut self) -> Result<bool> {
         let steps = self.session.config.train.steps;
         let last = self.options.stop_after.map_or(steps, |stop| stop.min(steps));
         while self.session.step < last && !interrupt::asked() {
-            let outcome = self.session.step().map_err(|error| self.with_last_good(error))?;
+            let outcome = self.session.step()?;
             self.record(&outcome)?;
             let (step, end) = (self.session.step, self.session.step == steps);
             if end || due(step, self.session.config.validation.every) {
@@ -137,10 +157,7 @@ impl<B: Backend> Loop<B> {
         }
         self.save()?;
         report::write(self.options.run.root())?;
-        let (step, interrupted) = (self.session.step, interrupt::asked() && self.session.step < last);
-        let resume = self.options.resume_command.clone();
-        self.finish(step == steps)?;
-        if interrupted { Err(Error::Interrupted { step, resume }) } else { Ok(()) }
+        Ok(interrupt::asked() && self.session.step < last)
     }
 
     fn record(&mut self, outcome: &Outcome) -> Result<()> {
@@ -181,7 +198,7 @@ impl<B: Backend> Loop<B> {
         let (record, routing) = validation.run(&mut self.session)?;
         let path = self.options.run.routing();
         let json = serde_json::to_string(&routing).map_err(|error| Error::checkpoint(&path, error))?;
-        std::fs::write(&path, json).map_err(Error::io("write", &path))?;
+        put(&path, &json)?;
         self.metrics.append(&Record::Valid(record.clone()))?;
         self.progress.valid(&record);
         self.valid = Some(record);
@@ -197,9 +214,9 @@ impl<B: Backend> Loop<B> {
         }
         let root = self.options.run.checkpoints();
         self.metrics.sync()?;
-        self.session.save(&root).map_err(|error| self.with_last_good(error))?;
-        folder::prune(&root, self.session.config.run.keep)?;
+        self.session.save(&root)?;
         self.saved = Some(self.session.step);
+        folder::prune(&root, self.session.step, self.session.config.run.keep)?;
         self.clock.skip();
         Ok(())
     }
@@ -207,21 +224,30 @@ impl<B: Backend> Loop<B> {
     /// Adds to an error what is left to go on from.
     fn with_last_good(&self, error: Error) -> Error {
         let Error::NonFinite(message) = error else {
-            if let Some(step) = self.saved {
-                eprintln!("the checkpoint of step {step} is whole; continue from it with --resume");
+            match self.saved {
+                Some(step) => {
+                    eprintln!("the checkpoint of step {step} is whole; continue from it with --resume")
+                }
+                None => eprintln!("there is no checkpoint yet; start over with --force"),
             }
             return error;
         };
         Error::NonFinite(match self.saved {
             Some(step) => format!(
-                "{message}. The last good checkpoint, of step {step}, is kept in {}",
-                self.options.run.checkpoints().display()
+                "{message}. The last good checkpoint, of step {step}, is kept in {}. Continue from it for example with:\n  \
+                 {} --set optimiser.lr={}",
+                self.options.run.checkpoints().display(),
+                self.options.resume_command,
+                self.session.config.optimiser.lr / 2.0
             ),
-            None => format!("{message}. There is no checkpoint yet"),
+            None => {
+                format!("{message}. There is no checkpoint yet: start over with --force and other settings")
+            }
         })
     }
 
-    fn finish(self, finished: bool) -> Result<()> {
+    fn finish(self) -> Result<()> {
+        let finished = self.session.step == self.session.config.train.steps;
         let run = &self.options.run;
         let mut paths = BTreeMap::from([("run", run.root().to_path_buf()), ("metrics", run.metrics())]);
         paths.insert("report", run.root().join("report.html"));
@@ -313,5 +339,9 @@ fn write_info(run: &RunFolder, config: &Config) -> Result<()> {
     let info = RunInfo { title: format!("{}, seed {}", config.run.name, config.run.seed), config: settings };
     let path = run.info();
     let json = serde_json::to_string_pretty(&info).map_err(|error| Error::checkpoint(&path, error))?;
-    std::fs::write(&path, json).map_err(Error::io("write", &path))
+    put(&path, &json)
+}
+
+fn put(path: &Path, json: &str) -> Result<()> {
+    Ok(replace(path, |file| file.write_all(json.as_bytes()).map_err(checkpoint::Error::io(path)))?)
 }

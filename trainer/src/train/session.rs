@@ -164,7 +164,7 @@ impl<B: Backend> Session<B> {
         let place = self.model.first_non_finite()?.unwrap_or_else(|| "a value that was not kept".into());
         Ok(Error::NonFinite(format!(
             "the {what} step {step} is {value}. The first tensor that is not finite: {place}. \
-             Common remedies: a lower `optimiser.lr`, a longer `schedule.warmup`, a smaller `train.clip`"
+             Common remedies: a lower `optimiser.lr`, a longer `schedule.warmup`, a lower `train.clip`"
         )))
     }
 

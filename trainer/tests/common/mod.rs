@@ -47,7 +47,7 @@ impl Reference {
     }
 
     pub fn integers(&mut self, name: &str) -> Outcome<Vec<i64>> {
-        if self.reader.tensors().get(name).is_none_or(|info| info.dtype != "I64") {
+        if self.reader.tensors().get(name).is_none_or(|info| info.dtype != safetensors::Dtype::I64) {
             return Err(format!("{name} must be I64"));
         }
         self.used.insert(name.to_owned());
