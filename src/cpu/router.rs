@@ -103,6 +103,9 @@ impl Token<'_> {
         if max == f32::NEG_INFINITY {
             return None;
         }
+        if self.bias.is_none() {
+            return Some(Shift { logit: max, bias: 0.0 });
+        }
         // A NaN among the logits may leave no expert equal to the maximum; any shift does then.
         let expert = z.iter().position(|&z| z == max).unwrap_or(0);
         Some(Shift { logit: self.logits[expert], bias: self.bias(expert) })

@@ -55,6 +55,7 @@ impl Kernel for Tokens<'_, '_> {
         let config = self.inputs.config;
         let (routed, routed_k, top_k) = (config.routed(), config.routed_k(), config.top_k);
         let always = config.always_active.len();
+        let mut keys = [f32::NEG_INFINITY; select::EXPERTS];
         let rows = self.probs.chunks_exact_mut(routed).zip(self.weights.chunks_exact_mut(top_k));
         let rows = rows.zip(self.indices.chunks_exact_mut(top_k)).zip(self.lse);
         for (i, (((p, weights), indices), lse)) in rows.enumerate() {
@@ -66,15 +67,15 @@ impl Kernel for Tokens<'_, '_> {
             let (taken, free) = indices.split_at_mut(always);
             taken.copy_from_slice(&config.always_active);
             let choices = &mut weights[always..];
-            match self.selection_bias {
-                None => select::top(&token, |e| p[e], taken, free, choices),
-                Some(bias) => select::top(&token, |e| p[e] + bias[e], taken, free, choices),
+            let ranked = select::Scores { token: &token, scores: p, bias: self.selection_bias, taken };
+            if !ranked.top(s, &mut keys, free) {
+                ranked.top_by_insertion(free, choices);
             }
             for (weight, &expert) in weights.iter_mut().zip(&*indices) {
                 *weight = p[expert as usize];
             }
             let norm = norm(config.normalise, weights.iter().copied());
-            for weight in weights.iter_mut() {
+            for weight in weights.iter_mut().filter(|_| norm != 1.0) {
                 *weight = if norm == 0.0 { 0.0 } else { (f64::from(*weight) / norm) as f32 };
             }
 

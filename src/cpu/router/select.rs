@@ -1,49 +1,142 @@
 //! Top-k selection.
 
 use super::Token;
+use crate::cpu::simd::Simd;
 
-/// Fills `experts` with the best allowed routed experts by `choice`, descending, ties to the lower index, and then with
-/// forbidden ones, lowest index first. Experts in `taken` are skipped. `choices` is scratch of the same length.
-///
-/// A sorted list of the best so far: for the usual k of 8 out of 128, an expert that does not make the list costs one
-/// comparison, and few do.
-#[inline(always)]
-pub(super) fn top(
-    token: &Token<'_>,
-    choice: impl Fn(usize) -> f32,
-    taken: &[u32],
-    experts: &mut [u32],
-    choices: &mut [f32],
-) {
-    let places = experts.len();
-    let mut filled = 0;
-    for expert in 0..token.logits.len() {
-        let value = choice(expert);
-        // A full list takes only what is better than its last entry; a NaN is never better.
-        let full = filled == places;
-        if full && (places == 0 || !better(value, choices[places - 1])) {
-            continue;
+/// Most experts that [`Scores::top`] ranks.
+pub(super) const EXPERTS: usize = 512;
+/// Most candidates that it ranks: a few more than the usual top-k of 8.
+const CANDIDATES: usize = 32;
+
+/// What routed experts are chosen by: `scores + bias`.
+pub(super) struct Scores<'a> {
+    pub token: &'a Token<'a>,
+    pub scores: &'a [f32],
+    pub bias: Option<&'a [f32]>,
+    /// Experts to skip.
+    pub taken: &'a [u32],
+}
+
+impl Scores<'_> {
+    /// Does what [`Scores::top_by_insertion`] does without branches on the scores, or returns false where that is rare: many
+    /// ties, too few allowed experts, large `k`.
+    ///
+    /// The k-th greatest of the lanes' maxima is a bound that k experts reach. The few that do are compared pair by pair; an
+    /// expert's place is the number of those before it. `keys` starts as `-inf` and serves the tokens of one call after another.
+    #[inline(always)]
+    pub fn top<S: Simd>(&self, s: S, keys: &mut [f32; EXPERTS], experts: &mut [u32]) -> bool {
+        let (n, places) = (self.scores.len(), experts.len());
+        if places == 0 {
+            return true;
         }
-        if token.forbidden(expert) || taken.contains(&(expert as u32)) {
-            continue;
+        if places > S::LANES || n > EXPERTS {
+            return false;
         }
-        let mut at = if full { places - 1 } else { filled };
-        while at > 0 && better(value, choices[at - 1]) {
-            choices[at] = choices[at - 1];
-            experts[at] = experts[at - 1];
-            at -= 1;
+        self.keys(s, &mut keys[..n]);
+        // Elements from n on are never written.
+        let keys = &keys[..n.next_multiple_of(S::LANES)];
+        let mut best = s.splat(f32::NEG_INFINITY);
+        for part in keys.chunks_exact(S::LANES) {
+            best = s.max(s.load(part), best);
         }
-        choices[at] = value;
-        experts[at] = expert as u32;
-        filled += usize::from(!full);
+        let mut lanes = [f32::NEG_INFINITY; 16];
+        s.store(&mut lanes, best);
+        let mut bound = f32::NEG_INFINITY;
+        for &lane in &lanes[..S::LANES] {
+            let reached = s.mask_le(s.splat(lane), best).count_ones() as usize >= places;
+            bound = if reached && lane > bound { lane } else { bound };
+        }
+        if bound == f32::NEG_INFINITY {
+            return false;
+        }
+
+        let (mut values, mut candidates) = ([f32::NEG_INFINITY; CANDIDATES], [0u32; CANDIDATES]);
+        let mut count = 0;
+        for (block, part) in keys.chunks(64).enumerate() {
+            let mut reached = 0u64;
+            for (i, part) in part.chunks_exact(S::LANES).enumerate() {
+                reached |= s.mask_le(s.splat(bound), s.load(part)) << (i * S::LANES);
+            }
+            if count + reached.count_ones() as usize > CANDIDATES {
+                return false;
+            }
+            while reached != 0 {
+                let expert = 64 * block + reached.trailing_zeros() as usize;
+                values[count] = keys[expert];
+                candidates[count] = expert as u32;
+                count += 1;
+                reached &= reached - 1;
+            }
+        }
+        for i in 0..count {
+            let value = s.splat(values[i]);
+            let (mut greater, mut equal_or_greater) = (0, 0);
+            for at in (0..count).step_by(S::LANES) {
+                let others = s.load(&values[at..]);
+                greater |= s.mask_lt(value, others) << at;
+                equal_or_greater |= s.mask_le(value, others) << at;
+            }
+            let before = greater | (equal_or_greater & ((1 << i) - 1));
+            if let Some(expert) = experts.get_mut(before.count_ones() as usize) {
+                *expert = candidates[i];
+            }
+        }
+        true
     }
-    let mut expert = 0;
-    while filled < places && expert < token.logits.len() {
-        if token.forbidden(expert) && !taken.contains(&(expert as u32)) {
-            experts[filled] = expert as u32;
-            filled += 1;
+
+    /// `scores + bias`, `-inf` for experts that are forbidden or taken.
+    #[inline(always)]
+    fn keys<S: Simd>(&self, s: S, keys: &mut [f32]) {
+        let lowest = s.splat(f32::NEG_INFINITY);
+        for at in (0..keys.len()).step_by(S::LANES) {
+            let end = keys.len().min(at + S::LANES);
+            let mut key = s.load_partial(&self.scores[at..end], 0.0);
+            if let Some(bias) = self.bias {
+                key = key + s.load_partial(&bias[at..end], 0.0);
+            }
+            let allowed = s.select_lt(lowest, self.token.biased(s, at, end), key, lowest);
+            s.store_partial(&mut keys[at..end], allowed);
         }
-        expert += 1;
+        self.token.mask(keys);
+        for &expert in self.taken {
+            keys[expert as usize] = f32::NEG_INFINITY;
+        }
+    }
+
+    /// Fills `experts` with the best allowed routed experts, descending, ties to the lower index, and then with forbidden
+    /// ones, lowest index first. Experts in `taken` are skipped. `choices` is scratch of the same length.
+    pub fn top_by_insertion(&self, experts: &mut [u32], choices: &mut [f32]) {
+        let Self { token, scores, bias, taken } = *self;
+        let places = experts.len();
+        let mut filled = 0;
+        for expert in 0..scores.len() {
+            let value = scores[expert] + bias.map_or(0.0, |bias| bias[expert]);
+            // A full list takes only what is better than its last entry; a NaN is never better.
+            let full = filled == places;
+            if full && (places == 0 || !better(value, choices[places - 1])) {
+                continue;
+            }
+            if token.forbidden(expert) || taken.contains(&(expert as u32)) {
+                continue;
+            }
+            let mut at = if full { places - 1 } else { filled };
+            while at > 0 && better(value, choices[at - 1]) {
+                choices[at] = choices[at - 1];
+                experts[at] = experts[at - 1];
+                at -= 1;
+            }
+            choices[at] = value;
+            experts[at] = expert as u32;
+            filled += usize::from(!full);
+        }
+        let mut expert = 0;
+        while filled < places && expert < scores.len() {
+            if token.forbidden(expert) && !taken.contains(&(expert as u32)) {
+                experts[filled] = expert as u32;
+                filled += 1;
+            }
+            expert += 1;
+        }
     }
 }
 
