@@ -110,7 +110,7 @@ struct Squares<'a>(&'a [f32]);
 impl Kernel for Squares<'_> {
     type Output = f64;
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> f64 {
-        vector::dot_f64(self.0, self.0)
+    fn run<S: Simd>(self, s: S) -> f64 {
+        vector::dot_f64(s, self.0, self.0)
     }
 }

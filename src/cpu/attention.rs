@@ -20,8 +20,9 @@ use crate::ops::segments::Segments;
 
 /// Queries of a tile.
 const QUERIES: usize = 64;
-/// Keys of a tile.
-const KEYS: usize = 64;
+/// Keys of a tile: more than queries, so that what is packed and rescaled for every tile serves more products. The last tile of
+/// a row ends at its last query, so wider tiles compute no more masked scores.
+const KEYS: usize = 256;
 
 /// Elements for every thread: the backward pass needs the most, two tiles of scores, the queries' gradient, the gradients of
 /// a segment's keys and values, and the products' scratch.

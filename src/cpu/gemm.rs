@@ -57,15 +57,63 @@ pub(crate) const MC: usize = 112;
 /// Panel widths divide this; packed sizes are rounded up to it so that they do not depend on the instruction set.
 pub(crate) const NR_MAX: usize = 32;
 
-/// One call of a micro-kernel: `C (+)= alpha * A B` for a tile of C.
+/// How a micro-kernel finds its operands.
+pub(crate) trait Operands {
+    /// Elements from one row of A to the next, a constant so that every address is one base plus an immediate.
+    const A_ROW: usize;
+    /// Whether B is cut into panels `[k][nr]` and A's terms are neighbours. Otherwise the terms of both are whole rows.
+    const PANELS: bool;
+    /// The kernels for this layout.
+    fn kernels(micro: &MicroKernels) -> &'static [MicroFn];
+}
+
+/// For products along rows: A row by row ([`A_LD`] apart), B in panels, which many rows of A share.
+pub(crate) struct Blocked;
+
+impl Operands for Blocked {
+    const A_ROW: usize = A_LD;
+    const PANELS: bool = true;
+    fn kernels(micro: &MicroKernels) -> &'static [MicroFn] {
+        micro.blocked
+    }
+}
+
+/// For products summed along rows: both operands are plain rows, one row a term, any distance apart. Packing is copying, and
+/// what already lies in plain rows is read in place.
+pub(crate) struct Along;
+
+impl Operands for Along {
+    const A_ROW: usize = 1;
+    const PANELS: bool = false;
+    fn kernels(micro: &MicroKernels) -> &'static [MicroFn] {
+        micro.along
+    }
+}
+
+/// An operand of [`block`].
+#[derive(Clone, Copy)]
+pub(crate) struct Operand {
+    pub ptr: *const f32,
+    /// Elements from one term to the next, where [`Operands`] leaves it open.
+    pub step: usize,
+}
+
+impl Operand {
+    /// One in the layout [`Blocked`].
+    pub fn blocked(ptr: *const f32) -> Self {
+        Self { ptr, step: 0 }
+    }
+}
+
+/// One call of a micro-kernel: `C (+)= alpha * A B` for a tile of C, operands laid out as [`Operands`] says.
 #[derive(Clone, Copy)]
 pub(crate) struct Tile {
     /// Depth, at most [`KC`].
     k: usize,
-    /// First row of A; rows are [`A_LD`] apart.
     a: *const f32,
-    /// B's panel, `[k][nr]`.
     b: *const f32,
+    a_step: usize,
+    b_step: usize,
     /// C's first element; rows are `ldc` apart.
     c: *mut f32,
     ldc: usize,
@@ -83,8 +131,10 @@ type MicroFn = unsafe fn(&Tile);
 pub(crate) struct MicroKernels {
     /// Columns of a panel of B.
     pub nr: usize,
-    /// `by_rows[i]` computes `i + 1` rows.
-    by_rows: &'static [MicroFn],
+    /// `blocked[i]` computes `i + 1` rows from operands laid out as [`Blocked`].
+    blocked: &'static [MicroFn],
+    /// The same for [`Along`].
+    along: &'static [MicroFn],
 }
 
 /// The micro-kernels for `isa`, or the portable ones where the processor lacks it.
@@ -112,24 +162,24 @@ pub(crate) struct BlockC {
     pub accumulate: bool,
 }
 
-/// `C[rows, n] (+)= alpha * A[rows, kc] B[kc, n]` for a packed block of A (`a`, rows [`A_LD`] apart) and the packed panels
-/// of B (`b`, `[panel][kc][nr]`). Calls `between(i, calls)` after the i-th of `calls` micro-kernel calls, which is when
+/// `C[rows, n] (+)= alpha * A[rows, kc] B[kc, n]` for packed operands. Calls `between(i, calls)` after the i-th of `calls` micro-kernel calls, which is when
 /// memory has time for prefetches.
 ///
 /// # Safety
-/// `micro` came from [`micro_kernels`]; `a` holds `rows` rows of `kc <= KC`; `b` holds `ceil(n / nr)` panels; and C's
-/// elements are writable and touched by no one else.
-pub(crate) unsafe fn block(
+/// `micro` came from [`micro_kernels`]; `a` and `b` hold the operands in the layout `L`, with `n` rounded up to a multiple of
+/// `nr` columns of B readable; and C's elements are writable and touched by no one else.
+pub(crate) unsafe fn block<L: Operands>(
     micro: &MicroKernels,
     rows: usize,
     n: usize,
     kc: usize,
-    a: *const f32,
-    b: *const f32,
+    a: Operand,
+    b: Operand,
     c: BlockC,
     mut between: impl FnMut(usize, usize),
 ) {
-    let panels = rows.div_ceil(micro.by_rows.len());
+    let kernels = L::kernels(micro);
+    let panels = rows.div_ceil(kernels.len());
     let calls = panels * n.div_ceil(micro.nr);
     for (j, column) in (0..n).step_by(micro.nr).enumerate() {
         for i in 0..panels {
@@ -139,15 +189,17 @@ pub(crate) unsafe fn block(
             unsafe {
                 let tile = Tile {
                     k: kc,
-                    a: a.add(rows.start * A_LD),
-                    b: b.add(j * kc * micro.nr),
+                    a: a.ptr.add(rows.start * L::A_ROW),
+                    b: b.ptr.add(if L::PANELS { j * kc * micro.nr } else { column }),
+                    a_step: a.step,
+                    b_step: b.step,
                     c: c.ptr.add(rows.start * c.ld + column),
                     ldc: c.ld,
                     n: micro.nr.min(n - column),
                     alpha: c.alpha,
                     accumulate: c.accumulate,
                 };
-                micro.by_rows[rows.len() - 1](&tile);
+                kernels[rows.len() - 1](&tile);
             }
             between(j * panels + i, calls);
         }

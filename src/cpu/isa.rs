@@ -5,7 +5,7 @@
 pub enum Isa {
     /// Plain Rust on arrays of eight lanes; runs everywhere.
     Portable,
-    /// AVX2 with FMA: eight lanes.
+    /// AVX2 with FMA and POPCNT: eight lanes.
     Avx2,
     /// AVX-512 F, BW, VL and DQ: sixteen lanes.
     Avx512,
@@ -30,7 +30,11 @@ impl Isa {
     pub fn is_available(self) -> bool {
         match self {
             Isa::Portable => true,
-            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Isa::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("popcnt")
+            }
             Isa::Avx512 => {
                 Isa::Avx2.is_available()
                     && is_x86_feature_detected!("avx512f")

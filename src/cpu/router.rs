@@ -122,6 +122,7 @@ impl Token<'_> {
         // a token without experts.
         let expert = match max {
             f32::NEG_INFINITY => z.iter().position(|z| z.is_nan())?,
+            _ if self.bias.is_none() => return Some(Shift { logit: max, bias: 0.0 }),
             _ => z.iter().position(|&z| z == max).unwrap_or(0),
         };
         Some(Shift { logit: self.logits[expert], bias: self.bias(expert) })

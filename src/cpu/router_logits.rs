@@ -3,6 +3,8 @@
 //! A logit is a sum of eight f64 lanes, lane `i` taking the elements `i, i + 8, ...` in ascending order, then a tree: the
 //! same bits for every instruction set, tile and number of threads.
 
+use std::ops::Range;
+
 use crate::Result;
 use crate::ops::router_logits::{Backward, Forward, Shape};
 
@@ -45,14 +47,14 @@ struct Logits<'a> {
 impl Kernel for Logits<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, s: S) {
         let tokens = self.logits.len() / self.experts;
         for e in (0..self.experts).step_by(TILE.1) {
             for t in (0..tokens).step_by(TILE.0) {
                 if t + TILE.0 <= tokens && e + TILE.1 <= self.experts {
                     let x = std::array::from_fn(|i| &self.x[(t + i) * self.width..][..self.width]);
                     let w = std::array::from_fn(|j| &self.w[(e + j) * self.width..][..self.width]);
-                    let sums = dot_tile(x, w);
+                    let sums = dot_tile(s, x, w);
                     for (i, row) in sums.iter().enumerate() {
                         for (j, &sum) in row.iter().enumerate() {
                             self.logits[(t + i) * self.experts + e + j] = sum as f32;
@@ -63,7 +65,7 @@ impl Kernel for Logits<'_> {
                         let x = &self.x[t * self.width..][..self.width];
                         for e in e..self.experts.min(e + TILE.1) {
                             let w = &self.w[e * self.width..][..self.width];
-                            self.logits[t * self.experts + e] = vector::dot_f64(x, w) as f32;
+                            self.logits[t * self.experts + e] = vector::dot_f64(s, x, w) as f32;
                         }
                     }
                 }
@@ -74,26 +76,45 @@ impl Kernel for Logits<'_> {
 
 /// [`vector::dot_f64`] of every pair, with the same bits.
 #[inline(always)]
-fn dot_tile(x: [&[f32]; TILE.0], w: [&[f32]; TILE.1]) -> [[f64; TILE.1]; TILE.0] {
+fn dot_tile<S: Simd>(s: S, x: [&[f32]; TILE.0], w: [&[f32]; TILE.1]) -> [[f64; TILE.1]; TILE.0] {
     let width = x[0].len();
-    let mut sums = [[[0.0f64; 8]; TILE.1]; TILE.0];
-    for at in (0..width).step_by(8) {
-        let end = width.min(at + 8);
-        // Plain loops: closures of array methods are not always compiled for the instruction set.
-        let mut token = [[0.0f64; 8]; TILE.0];
-        for i in 0..TILE.0 {
-            token[i] = vector::widen(&x[i][at..end]);
-        }
+    let mut sums = [[s.wide_zero(); TILE.1]; TILE.0];
+    let whole = width - width % 8;
+    for at in (0..whole).step_by(8) {
+        add_terms(s, &mut sums, &x, &w, at..at + 8);
+    }
+    if whole < width {
+        add_terms(s, &mut sums, &x, &w, whole..width);
+    }
+    let mut totals = [[0.0; TILE.1]; TILE.0];
+    for i in 0..TILE.0 {
         for j in 0..TILE.1 {
-            let w = vector::widen(&w[j][at..end]);
-            for i in 0..TILE.0 {
-                for lane in 0..8 {
-                    sums[i][j][lane] += token[i][lane] * w[lane];
-                }
-            }
+            totals[i][j] = s.wide_reduce_add(sums[i][j]);
         }
     }
-    sums.map(|row| row.map(vector::sum_lanes))
+    totals
+}
+
+/// Adds the products of up to eight elements.
+#[inline(always)]
+fn add_terms<S: Simd>(
+    s: S,
+    sums: &mut [[S::Wide; TILE.1]; TILE.0],
+    x: &[&[f32]; TILE.0],
+    w: &[&[f32]; TILE.1],
+    at: Range<usize>,
+) {
+    // Plain loops: closures of array methods are not always compiled for the instruction set.
+    let mut token = [s.wide_zero(); TILE.0];
+    for i in 0..TILE.0 {
+        token[i] = s.load_wide(&x[i][at.clone()]);
+    }
+    for j in 0..TILE.1 {
+        let w = s.load_wide(&w[j][at.clone()]);
+        for i in 0..TILE.0 {
+            sums[i][j] = s.wide_fma(token[i], w, sums[i][j]);
+        }
+    }
 }
 
 pub(super) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()> {

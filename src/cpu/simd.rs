@@ -79,6 +79,9 @@ pub trait Simd: Copy + Debug + Send + Sync {
         + Div<Output = Self::F>
         + Neg<Output = Self::F>;
 
+    /// Eight f64, on every instruction set, so that sums in f64 have the same bits everywhere.
+    type Wide: Copy;
+
     /// Lanes of a vector: a power of two.
     const LANES: usize;
 
@@ -144,6 +147,43 @@ pub trait Simd: Copy + Debug + Send + Sync {
 
     /// The greatest lane. With a NaN lane the result is unspecified.
     fn reduce_max(self, a: Self::F) -> f32;
+
+    /// Bit i: whether `a < b` in lane i; clear when either is NaN.
+    fn mask_lt(self, a: Self::F, b: Self::F) -> u64;
+
+    /// Bit i: whether `a <= b` in lane i; clear when either is NaN.
+    fn mask_le(self, a: Self::F, b: Self::F) -> u64;
+
+    /// Eight zeros.
+    fn wide_zero(self) -> Self::Wide;
+
+    /// Eight f32 from `p`, widened.
+    ///
+    /// # Safety
+    /// `p..p + 8` must be readable.
+    unsafe fn load_wide_ptr(self, p: *const f32) -> Self::Wide;
+
+    /// `a * b + c` where the lanes of `a` and `b` were f32: their products are exact in f64, so that it is rounded once with
+    /// and without fused instructions.
+    fn wide_fma(self, a: Self::Wide, b: Self::Wide, c: Self::Wide) -> Self::Wide;
+
+    /// The sum of the eight lanes as a balanced tree: lane i with i + 4, then 2, then 1.
+    fn wide_reduce_add(self, a: Self::Wide) -> f64;
+
+    /// The first `min(x.len(), 8)` elements of `x`, widened, zeros after them.
+    #[inline(always)]
+    fn load_wide(self, x: &[f32]) -> Self::Wide {
+        let mut padded = [0.0; 8];
+        let x = match x.first_chunk::<8>() {
+            Some(full) => full,
+            None => {
+                padded[..x.len()].copy_from_slice(x);
+                &padded
+            }
+        };
+        // SAFETY: eight elements are there.
+        unsafe { self.load_wide_ptr(x.as_ptr()) }
+    }
 
     /// Transposes an 8 x 8 block: `dst[j * dst_ld + i] = src[i * src_ld + j]`.
     ///

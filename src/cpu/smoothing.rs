@@ -205,7 +205,7 @@ struct TapSums<'a> {
 impl Kernel for TapSums<'_> {
     type Output = [f64; TAPS];
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> [f64; TAPS] {
+    fn run<S: Simd>(self, s: S) -> [f64; TAPS] {
         let Self { filter, x, dy, tokens, channels } = self;
         let (row, renormalise) = (filter.shape.channels, filter.shape.renormalise);
         let mut sums = [0.0; TAPS];
@@ -216,7 +216,8 @@ impl Kernel for TapSums<'_> {
                 for j in 0..filter.shape.width {
                     if let Some(source) = filter.source(token, j, &document) {
                         let x = &x[source * row..][..row];
-                        sums[j] += super::vector::dot_f64(&gradient[channels.clone()], &x[channels.clone()]);
+                        sums[j] +=
+                            super::vector::dot_f64(s, &gradient[channels.clone()], &x[channels.clone()]);
                     }
                 }
                 continue;

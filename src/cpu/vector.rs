@@ -48,42 +48,14 @@ pub(super) fn max<S: Simd>(s: S, x: &[f32]) -> f32 {
     s.reduce_max(s.max(s.max(best[0], best[1]), s.max(best[2], best[3])))
 }
 
-/// `sum a_i b_i` in f64, in eight lanes whatever the instruction set, so that every machine gets the same bits:
-/// a product of two f32 is exact in f64, with or without fused multiply-add.
+/// `sum a_i b_i` in f64, in eight lanes whatever the instruction set, so that every machine gets the same bits.
 #[inline(always)]
-pub(super) fn dot_f64(a: &[f32], b: &[f32]) -> f64 {
-    let mut lanes = [0.0f64; 8];
+pub(super) fn dot_f64<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f64 {
+    let mut lanes = s.wide_zero();
     for (a, b) in a.chunks(8).zip(b.chunks(8)) {
-        let (a, b) = (widen(a), widen(b));
-        for lane in 0..8 {
-            lanes[lane] += a[lane] * b[lane];
-        }
+        lanes = s.wide_fma(s.load_wide(a), s.load_wide(b), lanes);
     }
-    sum_lanes(lanes)
-}
-
-/// Up to eight elements in f64, zeros after them: sums that are indexed by constants alone stay in registers.
-#[inline(always)]
-pub(super) fn widen(x: &[f32]) -> [f64; 8] {
-    let full = match x.first_chunk::<8>() {
-        Some(full) => *full,
-        None => {
-            let mut padded = [0.0; 8];
-            padded[..x.len()].copy_from_slice(x);
-            padded
-        }
-    };
-    let mut wide = [0.0f64; 8];
-    for lane in 0..8 {
-        wide[lane] = f64::from(full[lane]);
-    }
-    wide
-}
-
-/// The sum of eight lanes as a balanced tree.
-#[inline(always)]
-pub(super) fn sum_lanes(l: [f64; 8]) -> f64 {
-    ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))
+    s.wide_reduce_add(lanes)
 }
 
 /// [`add`] as a kernel of its own.

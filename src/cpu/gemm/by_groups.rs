@@ -4,21 +4,23 @@
 //! second pass, and a group without rows costs nothing.
 
 use super::rows::Rows;
-use super::{A_LD, ALIGN, BlockC, Machine, aligned, block, micro_kernels, pack, part};
+use super::{ALIGN, Along, BlockC, Machine, Operand, aligned, block, micro_kernels, part};
+use crate::cpu::isa::Isa;
 use crate::cpu::threads::DisjointMut;
+use std::ops::Range;
 
 /// Most rows of a tile of C.
-const TILE: usize = 256;
+const TILE: usize = 512;
 
 /// Most columns of a tile of C.
-const WIDE: usize = 512;
+const WIDE: usize = 256;
 
-/// Rows summed before the tile of C is updated. Fewer than the largest K block, because here both packed operands (128 and
-/// 256 KiB) are new each time and share L2 with the tile and with the rows that are prefetched.
+/// Rows summed before the tile of C is updated. Fewer than the largest K block, because here both operands are new each time
+/// and share L2 with the tile and with the rows that are prefetched.
 const DEPTH: usize = 128;
 
-/// Rows packed at a time: a cache line of a packed row of A.
-const CHUNK: usize = 16;
+/// Longest rows that are read in place: with longer ones every term lies in another page of memory.
+const PAGE: usize = 1024;
 
 /// A tile's width is a multiple of this where it can be, the width of a panel or a multiple of it.
 const STEP: usize = 32;
@@ -40,8 +42,11 @@ pub(crate) fn workspace_len(threads: usize) -> usize {
     threads * SCRATCH + ALIGN
 }
 
-/// One worker's packed A, packed B and rows in between.
-const SCRATCH: usize = TILE * A_LD + DEPTH * WIDE + CHUNK * WIDE;
+/// One worker's rows of A and of B.
+const SCRATCH: usize = DEPTH * (TILE + WIDE + 2 * PAD);
+
+/// Added to a row of scratch, so that equal columns fall into different cache sets.
+const PAD: usize = 16;
 
 /// `c[groups, m, n] += A^T B` group by group. `workspace` holds [`workspace_len`] elements.
 pub(crate) fn by_groups<A: Rows, B: Rows>(
@@ -80,32 +85,16 @@ pub(crate) fn by_groups<A: Rows, B: Rows>(
         if group_rows.is_empty() || tile_m.is_empty() || tile_n.is_empty() {
             return;
         }
-        let (packed_a, rest) = scratch.split_at_mut(TILE * A_LD);
-        let (packed_b, chunk) = rest.split_at_mut(DEPTH * WIDE);
+        let (scratch_a, scratch_b) = scratch.split_at_mut(DEPTH * (TILE + PAD));
         let c = c.as_mut_ptr().wrapping_add(group * m * n + tile_m.start * n + tile_n.start);
         for r0 in group_rows.clone().step_by(DEPTH) {
             let kc = DEPTH.min(group_rows.end - r0);
-            for k in (0..kc).step_by(CHUNK) {
-                let rows = r0 + k..r0 + kc.min(k + CHUNK);
-                let count = rows.len();
-                a.fill(isa, rows.clone(), tile_m.clone(), chunk, tile_m.len());
-                // SAFETY: the chunk holds `count` rows of the tile's height, and column k + count <= A_LD of as many
-                // packed rows exists.
-                unsafe {
-                    let to = packed_a.as_mut_ptr().add(k);
-                    pack::a_from_columns(isa, (chunk.as_ptr(), tile_m.len()), count, tile_m.len(), to);
-                }
-                b.fill(isa, rows, tile_n.clone(), chunk, tile_n.len());
-                for (panel, column) in (0..tile_n.len()).step_by(micro.nr).enumerate() {
-                    let cols = micro.nr.min(tile_n.len() - column);
-                    let to = &mut packed_b[(panel * kc + k) * micro.nr..][..count * micro.nr];
-                    // SAFETY: the chunk holds `count` rows of the tile's width, and `to` is that part of the panel.
-                    unsafe {
-                        let from = (chunk.as_ptr().add(column), tile_n.len());
-                        pack::panel_from_rows(isa, from, count, cols, to.as_mut_ptr(), micro.nr);
-                    }
-                }
-            }
+            let rows = r0..r0 + kc;
+            // A micro-kernel reads whole panels of B, which in place must not pass the end of a row.
+            let whole = tile_n.len().is_multiple_of(micro.nr);
+            let operand_a =
+                operand(isa, a, rows.clone(), tile_m.clone(), true, (&mut *scratch_a, TILE + PAD));
+            let operand_b = operand(isa, b, rows, tile_n.clone(), whole, (&mut *scratch_b, WIDE + PAD));
             let tile_c = BlockC { ptr: c, ld: n, alpha: 1.0, accumulate: true };
             // What is packed next: the group's next rows or, after them, the rows of a task that this worker may well
             // get. Only speed depends on the guess.
@@ -120,17 +109,37 @@ pub(crate) fn by_groups<A: Rows, B: Rows>(
                     b.prefetch(next.start + row, tile_n.clone());
                 }
             };
-            // SAFETY: both operands were packed just above, and the tile of C belongs to this task alone and lies inside.
+            // SAFETY: `operand` made both; the tile of C belongs to this task alone and lies inside.
             unsafe {
-                let (a, b) = (packed_a.as_ptr(), packed_b.as_ptr());
-                block(micro, tile_m.len(), tile_n.len(), kc, a, b, tile_c, prefetch);
+                block::<Along>(micro, tile_m.len(), tile_n.len(), kc, operand_a, operand_b, tile_c, prefetch);
             }
         }
     });
 }
 
+/// Columns `cols` of the rows: where they lie if that is allowed, or copied to scratch with rows of the given length. There a
+/// row is followed by room for a panel.
+fn operand<R: Rows>(
+    isa: Isa,
+    source: &R,
+    rows: Range<usize>,
+    cols: Range<usize>,
+    allow_in_place: bool,
+    (scratch, ld): (&mut [f32], usize),
+) -> Operand {
+    match source.in_place() {
+        Some((data, width)) if allow_in_place && width <= PAGE => {
+            Operand { ptr: data[rows.start * width + cols.start..].as_ptr(), step: width }
+        }
+        _ => {
+            source.fill(isa, rows, cols, scratch, ld);
+            Operand { ptr: scratch.as_ptr(), step: ld }
+        }
+    }
+}
+
 /// Part `i` of `len` cut at multiples of [`STEP`].
-fn steps(len: usize, parts: usize, i: usize) -> std::ops::Range<usize> {
+fn steps(len: usize, parts: usize, i: usize) -> Range<usize> {
     let part = part(len.div_ceil(STEP), parts, i);
     len.min(part.start * STEP)..len.min(part.end * STEP)
 }

@@ -8,7 +8,9 @@
 //! * few groups or large weights: a first parallel pass packs every panel, and all tasks share them.
 
 use super::rows::{Finish, Rows};
-use super::{A_LD, ALIGN, BlockC, KC, MC, Machine, NR_MAX, aligned, block, micro_kernels, pack, part};
+use super::{
+    A_LD, ALIGN, BlockC, Blocked, KC, MC, Machine, NR_MAX, Operand, aligned, block, micro_kernels, pack, part,
+};
 use crate::cpu::isa::Isa;
 use crate::cpu::threads::DisjointMut;
 use std::ops::Range;
@@ -45,8 +47,11 @@ pub(crate) enum Output<'a> {
 /// Weights of at most this many elements (1 MiB, the size of an L2) are packed by the task that uses them.
 const PRIVATE_WEIGHTS: usize = 256 * 1024;
 
-/// Blocks of [`MC`] rows that share one such packing.
+/// Blocks of [`MC`] rows that share one such packing, at least.
 const BLOCKS_PER_TASK: usize = 4;
+
+/// Tasks for every thread that are enough for balance: larger groups than that are cut, smaller ones are packed once.
+const TASKS_PER_THREAD: usize = 16;
 
 /// Whether each task packs its group's weights.
 fn packs_privately(groups: usize, n: usize, k: usize) -> bool {
@@ -126,7 +131,8 @@ pub(crate) fn by_rows<A: Rows, F: Finish>(
     let private = packs_privately(groups, n, k);
 
     // Rows of a task: enough to make its packing pay, fewer where threads would be idle.
-    let mut task_rows = if private { BLOCKS_PER_TASK * MC } else { MC };
+    let fair = offsets[groups] as usize / (TASKS_PER_THREAD * threads.len());
+    let mut task_rows = if private { fair.max(BLOCKS_PER_TASK * MC) } else { MC };
     let tiles_of = |g: usize, task_rows: usize| rows_of(g).len().div_ceil(task_rows);
     let count = |task_rows: usize| (0..groups).map(|g| tiles_of(g, task_rows)).sum::<usize>();
     while task_rows > MC && threads.len() > 1 && count(task_rows) < 4 * threads.len() {
@@ -220,7 +226,8 @@ pub(crate) fn by_rows<A: Rows, F: Finish>(
                 // this task alone (rows and columns of different tasks are disjoint; scratch is the worker's own) and
                 // lies inside C.
                 unsafe {
-                    block(micro, rows.len(), columns.len(), kc, packed_a.as_ptr(), b.as_ptr(), c, prefetch)
+                    let (a, b) = (Operand::blocked(packed_a.as_ptr()), Operand::blocked(b.as_ptr()));
+                    block::<Blocked>(micro, rows.len(), columns.len(), kc, a, b, c, prefetch);
                 };
             }
             if k > 0 && !F::ACTIVE {

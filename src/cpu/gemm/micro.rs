@@ -1,6 +1,6 @@
 //! The micro-kernel, written once for every instruction set and height.
 
-use super::{A_LD, Tile};
+use super::{Operands, Tile};
 use crate::cpu::simd::Simd;
 use std::array::from_fn;
 
@@ -9,7 +9,7 @@ use std::array::from_fn;
 /// # Safety
 /// The pointers of `tile` must be valid for the extents its fields give.
 #[inline(always)]
-pub(super) unsafe fn tile<S: Simd, const M: usize, const V: usize>(s: S, tile: &Tile) {
+pub(super) unsafe fn tile<S: Simd, L: Operands, const M: usize, const V: usize>(s: S, tile: &Tile) {
     let mut sums = [[s.splat(0.0); V]; M];
     let (mut a, mut b) = (tile.a, tile.b);
     // C is needed only at the end; by then it has arrived.
@@ -19,17 +19,18 @@ pub(super) unsafe fn tile<S: Simd, const M: usize, const V: usize>(s: S, tile: &
         }
     }
     for _ in 0..tile.k {
-        // SAFETY: step k reads column k of M rows of A and row k of B's panel, which the caller makes readable.
+        // SAFETY: step k reads term k of M rows of A and V vectors of B, which the caller makes readable.
         unsafe {
             let row: [S::F; V] = from_fn(|v| s.load_ptr(b.add(v * S::LANES)));
             for i in 0..M {
-                let x = s.splat(*a.add(i * A_LD));
+                let x = s.splat(*a.add(i * L::A_ROW));
                 for v in 0..V {
                     sums[i][v] = s.fma(x, row[v], sums[i][v]);
                 }
             }
-            a = a.add(1);
-            b = b.add(V * S::LANES);
+            // Wrapping: in place, the row after the last may lie outside the matrix.
+            a = a.wrapping_add(if L::PANELS { 1 } else { tile.a_step });
+            b = b.wrapping_add(if L::PANELS { V * S::LANES } else { tile.b_step });
         }
     }
     let alpha = s.splat(tile.alpha);

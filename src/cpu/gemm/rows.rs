@@ -11,6 +11,11 @@ pub(crate) trait Rows: Sync {
     /// Writes columns `cols` of each row in `rows` to `out`, one row every `ld` elements.
     fn fill(&self, isa: Isa, rows: Range<usize>, cols: Range<usize>, out: &mut [f32], ld: usize);
 
+    /// The matrix from its first element on and the distance of its rows, where row r is simply row r of a matrix.
+    fn in_place(&self) -> Option<(&[f32], usize)> {
+        None
+    }
+
     /// Hints that columns `cols` of `row` are filled soon.
     fn prefetch(&self, row: usize, cols: Range<usize>);
 }
@@ -46,6 +51,10 @@ impl Rows for Matrix<'_> {
             let at = row * self.width;
             out[..cols.len()].copy_from_slice(&self.data[at + cols.start..at + cols.end]);
         }
+    }
+
+    fn in_place(&self) -> Option<(&[f32], usize)> {
+        self.index.is_none().then_some((self.data, self.width))
     }
 
     #[inline]

@@ -1,6 +1,6 @@
 //! Small products on one thread, for callers that are themselves parallel tasks (attention tiles).
 
-use super::{A_LD, BlockC, KC, MC, NR_MAX, block, micro_kernels, pack, part};
+use super::{A_LD, BlockC, Blocked, KC, MC, NR_MAX, Operand, block, micro_kernels, pack, part};
 use crate::cpu::isa::Isa;
 
 /// Which operand is stored transposed. C is always `[m, n]`, row-major.
@@ -100,7 +100,8 @@ pub fn matmul(
             unsafe {
                 let ptr = c.as_mut_ptr().add(rows.start * ldc);
                 let c = BlockC { ptr, ld: ldc, alpha, accumulate: accumulate || k0 > 0 };
-                block(micro, rows.len(), n, kc, packed_a.as_ptr(), packed_b.as_ptr(), c, |_, _| {});
+                let (a, b) = (Operand::blocked(packed_a.as_ptr()), Operand::blocked(packed_b.as_ptr()));
+                block::<Blocked>(micro, rows.len(), n, kc, a, b, c, |_, _| {});
             }
         }
     }

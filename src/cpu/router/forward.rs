@@ -6,7 +6,8 @@ use crate::cpu::simd::{Kernel, Simd};
 use crate::cpu::threads::DisjointMut;
 use crate::ops::router::{Forward, Normalise, RouterConfig, Score, SharedWeight};
 
-use super::{Inputs, TOKENS, select};
+use super::select::{self, Ranking};
+use super::{Inputs, TOKENS};
 
 pub(in crate::cpu) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
     args.check()?;
@@ -55,6 +56,7 @@ impl Kernel for Tokens<'_, '_> {
         let config = self.inputs.config;
         let (routed, routed_k, top_k) = (config.routed(), config.routed_k(), config.top_k);
         let always = config.always_active.len();
+        let mut keys = [f32::NEG_INFINITY; select::EXPERTS];
         let rows = self.probs.chunks_exact_mut(routed).zip(self.weights.chunks_exact_mut(top_k));
         let rows = rows.zip(self.indices.chunks_exact_mut(top_k)).zip(self.lse);
         for (i, (((p, weights), indices), lse)) in rows.enumerate() {
@@ -66,15 +68,22 @@ impl Kernel for Tokens<'_, '_> {
             let (indices, shared_indices) = indices.split_at_mut(routed_k);
             let (taken, free) = indices.split_at_mut(always);
             taken.copy_from_slice(&config.always_active);
-            match self.selection_bias {
-                None => select::top(&token, |e| token.rank(config, greatest, e), taken, free),
-                Some(bias) => select::top(&token, |e| f64::from(p[e]) + f64::from(bias[e]), taken, free),
+            let ranking = Ranking {
+                token: &token,
+                config,
+                greatest,
+                scores: p,
+                selection_bias: self.selection_bias,
+                taken,
+            };
+            if !ranking.top(s, &mut keys, free) {
+                ranking.top_by_insertion(free);
             }
             for (weight, &expert) in weights.iter_mut().zip(&*indices) {
                 *weight = p[expert as usize];
             }
             let norm = norm(config.normalise, weights.iter().copied());
-            for weight in weights.iter_mut() {
+            for weight in weights.iter_mut().filter(|_| norm != 1.0) {
                 *weight = if norm == 0.0 { 0.0 } else { (f64::from(*weight) / norm) as f32 };
             }
 

@@ -1,16 +1,16 @@
-//! Eight lanes of AVX2 with FMA.
+//! Eight lanes of AVX2 with FMA and POPCNT.
 
 use super::{Kernel, Simd};
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-/// Proof that the processor has AVX2 and FMA.
+/// Proof that the processor has AVX2, FMA and POPCNT.
 #[derive(Debug, Clone, Copy)]
 pub struct Avx2(());
 
 impl Avx2 {
     /// # Safety
-    /// The processor must have AVX2 and FMA.
+    /// The processor must have AVX2, FMA and POPCNT.
     #[inline(always)]
     pub(crate) unsafe fn new() -> Self {
         Self(())
@@ -20,8 +20,8 @@ impl Avx2 {
 /// Runs a kernel with the features enabled.
 ///
 /// # Safety
-/// The processor must have AVX2 and FMA.
-#[target_feature(enable = "avx2,fma")]
+/// The processor must have AVX2, FMA and POPCNT.
+#[target_feature(enable = "avx2,fma,popcnt")]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: the caller promises the features.
     kernel.run(unsafe { Avx2::new() })
@@ -72,6 +72,7 @@ unsafe fn mask(n: usize) -> __m256i {
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Avx2 {
     type F = F;
+    type Wide = [__m256d; 2];
     const LANES: usize = 8;
 
     #[inline(always)]
@@ -162,8 +163,46 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn mask_lt(self, a: F, b: F) -> u64 {
+        unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(a.0, b.0)) as u64 }
+    }
+    #[inline(always)]
+    fn mask_le(self, a: F, b: F) -> u64 {
+        unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(a.0, b.0)) as u64 }
+    }
+    #[inline(always)]
+    fn wide_zero(self) -> [__m256d; 2] {
+        unsafe { [_mm256_setzero_pd(); 2] }
+    }
+    #[inline(always)]
+    unsafe fn load_wide_ptr(self, p: *const f32) -> [__m256d; 2] {
+        unsafe { [_mm256_cvtps_pd(_mm_loadu_ps(p)), _mm256_cvtps_pd(_mm_loadu_ps(p.add(4)))] }
+    }
+    #[inline(always)]
+    fn wide_fma(self, a: [__m256d; 2], b: [__m256d; 2], c: [__m256d; 2]) -> [__m256d; 2] {
+        unsafe { [_mm256_fmadd_pd(a[0], b[0], c[0]), _mm256_fmadd_pd(a[1], b[1], c[1])] }
+    }
+    #[inline(always)]
+    fn wide_reduce_add(self, a: [__m256d; 2]) -> f64 {
+        unsafe { wide_reduce_add(a) }
+    }
+    #[inline(always)]
     unsafe fn transpose8(self, src: *const f32, src_ld: usize, dst: *mut f32, dst_ld: usize) {
         unsafe { transpose8(src, src_ld, dst, dst_ld) }
+    }
+}
+
+/// The body of [`Simd::wide_reduce_add`] from the lower and the upper four lanes.
+///
+/// # Safety
+/// The processor must have AVX2.
+#[inline(always)]
+pub(super) unsafe fn wide_reduce_add([low, high]: [__m256d; 2]) -> f64 {
+    // SAFETY: the caller promises AVX2.
+    unsafe {
+        let x = _mm256_add_pd(low, high);
+        let x = _mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd::<1>(x));
+        _mm_cvtsd_f64(_mm_add_sd(x, _mm_unpackhi_pd(x, x)))
     }
 }
 

@@ -4,13 +4,13 @@ use super::{Kernel, Simd, avx2};
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-/// Proof that the processor has AVX-512 F, BW, VL and DQ, and AVX2 with FMA.
+/// Proof that the processor has AVX-512 F, BW, VL and DQ, and AVX2 with FMA and POPCNT.
 #[derive(Debug, Clone, Copy)]
 pub struct Avx512(());
 
 impl Avx512 {
     /// # Safety
-    /// The processor must have AVX-512 F, BW, VL and DQ, and AVX2 with FMA.
+    /// The processor must have AVX-512 F, BW, VL and DQ, and AVX2 with FMA and POPCNT.
     #[inline(always)]
     pub(crate) unsafe fn new() -> Self {
         Self(())
@@ -20,8 +20,8 @@ impl Avx512 {
 /// Runs a kernel with the features enabled.
 ///
 /// # Safety
-/// The processor must have AVX-512 F, BW, VL and DQ, and AVX2 with FMA.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+/// The processor must have AVX-512 F, BW, VL and DQ, and AVX2 with FMA and POPCNT.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,popcnt")]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: the caller promises the features.
     kernel.run(unsafe { Avx512::new() })
@@ -65,6 +65,7 @@ fn mask(n: usize) -> __mmask16 {
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Avx512 {
     type F = F;
+    type Wide = __m512d;
     const LANES: usize = 16;
 
     #[inline(always)]
@@ -146,6 +147,33 @@ impl Simd for Avx512 {
             let x = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
             let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
             _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
+        }
+    }
+    #[inline(always)]
+    fn mask_lt(self, a: F, b: F) -> u64 {
+        u64::from(unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a.0, b.0) })
+    }
+    #[inline(always)]
+    fn mask_le(self, a: F, b: F) -> u64 {
+        u64::from(unsafe { _mm512_cmp_ps_mask::<_CMP_LE_OQ>(a.0, b.0) })
+    }
+    #[inline(always)]
+    fn wide_zero(self) -> __m512d {
+        unsafe { _mm512_setzero_pd() }
+    }
+    #[inline(always)]
+    unsafe fn load_wide_ptr(self, p: *const f32) -> __m512d {
+        unsafe { _mm512_cvtps_pd(_mm256_loadu_ps(p)) }
+    }
+    #[inline(always)]
+    fn wide_fma(self, a: __m512d, b: __m512d, c: __m512d) -> __m512d {
+        unsafe { _mm512_fmadd_pd(a, b, c) }
+    }
+    #[inline(always)]
+    fn wide_reduce_add(self, a: __m512d) -> f64 {
+        unsafe {
+            let halves = [_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd::<1>(a)];
+            avx2::wide_reduce_add(halves)
         }
     }
     #[inline(always)]

@@ -38,6 +38,7 @@ impl Neg for F {
 
 impl Simd for Portable {
     type F = F;
+    type Wide = [f64; 8];
     const LANES: usize = LANES;
 
     #[inline(always)]
@@ -123,5 +124,30 @@ impl Simd for Portable {
     #[inline(always)]
     fn reduce_max(self, a: F) -> f32 {
         a.0.into_iter().fold(f32::NEG_INFINITY, |m, x| if x > m { x } else { m })
+    }
+    #[inline(always)]
+    fn mask_lt(self, a: F, b: F) -> u64 {
+        (0..LANES).fold(0, |mask, i| mask | u64::from(a.0[i] < b.0[i]) << i)
+    }
+    #[inline(always)]
+    fn mask_le(self, a: F, b: F) -> u64 {
+        (0..LANES).fold(0, |mask, i| mask | u64::from(a.0[i] <= b.0[i]) << i)
+    }
+    #[inline(always)]
+    fn wide_zero(self) -> [f64; 8] {
+        [0.0; 8]
+    }
+    #[inline(always)]
+    unsafe fn load_wide_ptr(self, p: *const f32) -> [f64; 8] {
+        // SAFETY: the caller makes eight elements readable; an unaligned read needs no alignment.
+        unsafe { p.cast::<[f32; 8]>().read_unaligned() }.map(f64::from)
+    }
+    #[inline(always)]
+    fn wide_fma(self, a: [f64; 8], b: [f64; 8], c: [f64; 8]) -> [f64; 8] {
+        from_fn(|i| a[i] * b[i] + c[i])
+    }
+    #[inline(always)]
+    fn wide_reduce_add(self, l: [f64; 8]) -> f64 {
+        ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))
     }
 }

@@ -142,3 +142,57 @@ impl Kernel for Lanes {
 fn lanes() {
     Isa::available().for_each(|isa| isa.dispatch(Lanes));
 }
+
+struct Wide<'a>(&'a [f32], &'a [f32]);
+impl Kernel for Wide<'_> {
+    type Output = f64;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f64 {
+        let mut sums = s.wide_zero();
+        for (x, y) in self.0.chunks(8).zip(self.1.chunks(8)) {
+            sums = s.wide_fma(s.load_wide(x), s.load_wide(y), sums);
+        }
+        s.wide_reduce_add(sums)
+    }
+}
+
+#[test]
+fn sums_in_f64_have_the_same_bits_everywhere() {
+    let value = |i: usize| ((i * 2_654_435_761) % 1_000_003) as f32 / 7919.0 - 63.0;
+    for len in [0, 1, 7, 8, 9, 16, 1001] {
+        let (x, y): (Vec<f32>, Vec<f32>) = (0..len).map(|i| (value(i), value(i + 17))).unzip();
+        let mut lanes = [0.0f64; 8];
+        for i in 0..len {
+            lanes[i % 8] += f64::from(x[i]) * f64::from(y[i]);
+        }
+        let [a, b, c, d, e, f, g, h] = lanes;
+        let exact = ((a + e) + (c + g)) + ((b + f) + (d + h));
+        for isa in Isa::available() {
+            assert_eq!(isa.dispatch(Wide(&x, &y)).to_bits(), exact.to_bits(), "{isa:?}, {len} elements");
+        }
+    }
+}
+
+struct Masks([f32; 16], f32);
+impl Kernel for Masks {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (a, b) = (s.load(&self.0), s.splat(self.1));
+        let (less, at_most) = (s.mask_lt(a, b), s.mask_le(a, b));
+        for i in 0..S::LANES {
+            assert_eq!(less >> i & 1 == 1, self.0[i] < self.1, "{} < {}", self.0[i], self.1);
+            assert_eq!(at_most >> i & 1 == 1, self.0[i] <= self.1, "{} <= {}", self.0[i], self.1);
+        }
+        assert_eq!((less | at_most).checked_shr(S::LANES as u32), Some(0));
+    }
+}
+
+#[test]
+fn masks_are_comparisons_lane_by_lane() {
+    let special = [f32::NAN, f32::NEG_INFINITY, -1.0, -0.0, 0.0, 1.0, 2.0, f32::INFINITY];
+    let lanes = std::array::from_fn(|i| special[i * 5 % 8]);
+    for isa in Isa::available() {
+        special.iter().for_each(|&x| isa.dispatch(Masks(lanes, x)));
+    }
+}
