@@ -12,6 +12,7 @@ mod losses;
 mod memory;
 mod no_panic;
 mod permutation;
+mod random;
 mod routing;
 // The benches use the rest of the table.
 #[allow(dead_code)]
