@@ -37,13 +37,13 @@ pub fn run() -> Result<(), String> {
         let mut words: Vec<String> = line.split_whitespace().skip(1).map(str::to_owned).collect();
         if words.iter().any(|word| word == "pretrain") {
             let _ = fs::remove_dir_all(&out);
-            let small = ["--steps", "3", "--set", "validation.batches=1", "--out"];
+            let small = ["--steps", "3", "--set", "validation.rows=1", "--out"];
             words.extend(small.map(str::to_owned));
             words.push(out.display().to_string());
         }
         let words: Vec<&str> = words
             .iter()
-            .map(|word| if word == "runs/quickstart" { out.to_str().unwrap_or(word) } else { word })
+            .map(|word| if word == "runs/quickstart-0" { out.to_str().unwrap_or(word) } else { word })
             .collect();
         step::run("readme", &mut step::cargo(&words))?;
     }
