@@ -61,7 +61,7 @@ impl Text {
             .collect();
         if !corpus.missing.is_empty() {
             notes.push(format!(
-                "{} locked packages have no sources on this machine; `cargo fetch --locked` brings most of them",
+                "locked packages without sources on this machine: {}; `cargo fetch --locked` brings most of them",
                 corpus.missing.len()
             ));
         }
