@@ -10,7 +10,7 @@ use emo::ops::adamw::{Hyper, Step, SumOfSquares};
 use crate::checkpoint::safetensors::{self, Planned, Reader};
 use crate::config::{Config, Optimiser as Settings};
 use crate::error::Result;
-use crate::model::{Layout, Tensor};
+use crate::model::{Layout, Parameters, Tensor};
 
 const FIRST: &str = "first";
 const SECOND: &str = "second";
@@ -67,7 +67,7 @@ impl<B: Backend> Optimiser<B> {
     pub fn step(
         &mut self,
         backend: &B,
-        params: &mut B::Buffer<B::Real>,
+        params: &mut Parameters<B>,
         grads: &B::Buffer<B::Real>,
         step: u64,
         lr: f64,
@@ -75,6 +75,7 @@ impl<B: Backend> Optimiser<B> {
     ) -> Result<()> {
         let grad_scale = if self.clip > 0.0 && norm > self.clip { self.clip / norm } else { 1.0 };
         for (range, decay) in &self.groups {
+            let (masters, copy) = params.range_mut(backend, range.clone())?;
             backend.adamw(Step {
                 hyper: Hyper {
                     lr,
@@ -85,10 +86,11 @@ impl<B: Backend> Optimiser<B> {
                     step,
                     grad_scale,
                 },
-                params: backend.view_mut(params, range.clone())?,
+                params: masters,
                 grads: backend.view(grads, range.clone())?,
                 m: backend.view_mut(&mut self.first, range.clone())?,
                 v: backend.view_mut(&mut self.second, range.clone())?,
+                copy,
             })?;
         }
         Ok(())

@@ -184,7 +184,7 @@ impl<B: Backend> Session<B> {
     /// checkpoints are untouched.
     pub fn save(&mut self, root: &Path) -> Result<PathBuf> {
         let backend = Arc::clone(self.model.backend());
-        let norm = self.optimiser.norm(&*backend, self.model.parameters())?;
+        let norm = self.optimiser.norm(&*backend, self.model.parameters().masters())?;
         if !norm.is_finite() {
             return Err(self.not_finite(self.step, "norm of the weights after", norm)?);
         }
