@@ -14,6 +14,7 @@ use super::{
 
 impl<S: CudaStorage> Backend for Cuda<S> {
     type Real = f32;
+    type Storage = S;
     type Buffer<T: Element> = CudaBuffer<T>;
     type View<'a, T: Element> = CudaView<'a, T>;
     type ViewMut<'a, T: Element> = CudaViewMut<'a, T>;
@@ -58,7 +59,7 @@ impl<S: CudaStorage> Backend for Cuda<S> {
     fn copy<T: Element>(&self, source: CudaView<'_, T>, target: CudaViewMut<'_, T>) -> Result<()> {
         memory::copy(self, source, target)
     }
-    fn add(&self, x: CudaView<'_, f32>, y: CudaViewMut<'_, f32>) -> Result<()> {
+    fn add(&self, x: CudaView<'_, S>, y: CudaViewMut<'_, S>) -> Result<()> {
         memory::add(self, x, y)
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute};
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream};
 
-use crate::backend::Element;
+use crate::backend::Real;
 use crate::{Error, Result};
 
 use super::module::{Kernel, Modules};
@@ -26,7 +26,7 @@ mod sealed {
 }
 
 /// What [`Cuda`] can store activations and matrices in: `f32` or `half::bf16`.
-pub trait CudaStorage: Element + sealed::Sealed {
+pub trait CudaStorage: Real + sealed::Sealed {
     /// The kernel's place for this type.
     #[doc(hidden)]
     fn choose(f32: usize, bf16: usize) -> usize;
