@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute};
-use cudarc::driver::{CudaContext, CudaSlice, CudaStream};
+use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr};
 
 use crate::backend::Real;
 use crate::{Error, Result};
@@ -15,6 +15,30 @@ use super::status::Status;
 
 /// Bytes of scratch memory for ops without a workspace argument.
 pub(super) const SCRATCH: usize = 1 << 18;
+
+/// Device memory that one op at a time may overwrite.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    memory: CudaSlice<u8>,
+    start: u64,
+}
+
+impl Scratch {
+    fn new(stream: &Arc<CudaStream>) -> Result<Self> {
+        let memory = stream.alloc_zeros(SCRATCH).map_err(|error| failed("scratch memory", error))?;
+        let start = memory.device_ptr(stream).0;
+        Ok(Self { memory, start })
+    }
+
+    /// Where it starts, for `len` elements.
+    #[allow(dead_code, reason = "for ops whose arguments have no workspace")]
+    pub fn pointer<T>(&mut self, len: usize) -> Result<*mut T> {
+        match len.checked_mul(size_of::<T>()).filter(|&bytes| bytes <= self.memory.len()) {
+            Some(_) => Ok(self.start as *mut T),
+            None => Err(failed("scratch memory", format_args!("{len} elements do not fit"))),
+        }
+    }
+}
 
 /// The oldest compute capability with kernels: asynchronous copies and bf16 products came with it.
 const OLDEST: (i32, i32) = (8, 0);
@@ -48,7 +72,7 @@ pub struct Cuda<S = f32> {
     stream: Arc<CudaStream>,
     modules: Modules,
     pub(super) status: Status,
-    scratch: Mutex<CudaSlice<u8>>,
+    scratch: Mutex<Scratch>,
     storage: PhantomData<fn() -> S>,
 }
 
@@ -84,7 +108,7 @@ impl<S: CudaStorage> Cuda<S> {
         let shared = shared.map_err(|error| failed("shared memory", error))?;
         let modules = Modules::load(&context, u32::try_from(shared).unwrap_or(0))?;
         let status = Status::new(&stream)?;
-        let scratch = stream.alloc_zeros(SCRATCH).map_err(|error| failed("scratch memory", error))?;
+        let scratch = Scratch::new(&stream)?;
         Ok(Self { stream, modules, status, scratch: Mutex::new(scratch), storage: PhantomData })
     }
 
@@ -107,9 +131,9 @@ impl<S: CudaStorage> Cuda<S> {
         self.status.wait(&self.stream)
     }
 
-    /// [`SCRATCH`] bytes of device memory for one op: hold the guard until its last kernel is enqueued.
+    /// [`SCRATCH`] bytes for one op: hold the guard until its last kernel is enqueued.
     #[allow(dead_code, reason = "for ops whose arguments have no workspace")]
-    pub(super) fn scratch(&self) -> MutexGuard<'_, CudaSlice<u8>> {
+    pub(super) fn scratch(&self) -> MutexGuard<'_, Scratch> {
         self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
