@@ -27,7 +27,8 @@ fn gemm(options: Options, [m, n, k]: [usize; 3]) -> (Vec<f32>, Vec<f64>, Stats) 
     let mut expected = vec![0.0; m * n];
     for i in 0..m {
         for j in 0..n {
-            let products = (0..k).map(|p| f64::from(from_bf16(a[i * k + p])) * f64::from(from_bf16(b[j * k + p])));
+            let products =
+                (0..k).map(|p| f64::from(from_bf16(a[i * k + p])) * f64::from(from_bf16(b[j * k + p])));
             expected[i * n + j] = products.sum();
         }
     }

@@ -52,12 +52,14 @@ impl Env<'_> {
             Op::MulWide { kind, d, a, b } => r.mul_wide(kind, mask, d, a, b),
             Op::Select32 { d, a, b, p, negated } => r.select32(predicate(r.pred(p), negated), mask, d, a, b),
             Op::Select64 { d, a, b, p, negated } => r.select64(predicate(r.pred(p), negated), mask, d, a, b),
-            Op::Cvt { how, d, a, long_d, long_a, half_d } => r.convert(how, mask, d, a, (long_d, long_a, half_d)),
+            Op::Cvt { how, d, a, long_d, long_a, half_d } => {
+                r.convert(how, mask, d, a, (long_d, long_a, half_d))
+            }
             Op::CvtPair { how, d, a, b } => r.convert_pair(how, mask, d, a, b),
             Op::Half { op, mode, kind, packed, d, a, b, c } => {
                 r.float16((op, mode, kind, packed), mask, d, [a, b, c]);
             }
-            Op::F64 { op, d, a, b, c, .. } => r.float64(op, mask, d, [a, b, c]),
+            Op::F64 { op, d, a, b, c } => r.float64(op, mask, d, [a, b, c]),
             Op::Int16 { op, d, a, b, c } => r.int16(op, mask, d, [a, b, c]),
             Op::Shift64 { op, d, a, b } => r.shift64(op, mask, d, a, b),
             Op::Count64 { op, d, a } => r.count64(op, mask, d, a),
@@ -237,13 +239,18 @@ impl Env<'_> {
                 warp.exit(mask);
                 return Ok(Flow::Jump);
             }
-            Op::Trap { .. } => {
+            Op::Trap => {
                 return Err(Box::new(Fault::Trap { site: at_lane(mask.trailing_zeros() as usize) }));
             }
             Op::Unsupported { detail } => {
                 let site = at_lane(mask.trailing_zeros() as usize);
                 let detail = detail.to_string();
-                return Err(Box::new(Fault::Unsupported { site, instruction: String::new(), detail, line: 0 }));
+                return Err(Box::new(Fault::Unsupported {
+                    site,
+                    instruction: String::new(),
+                    detail,
+                    line: 0,
+                }));
             }
             // `step` has dealt with the rest.
             _ => {}

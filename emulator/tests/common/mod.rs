@@ -44,7 +44,14 @@ impl Bench {
     }
 
     /// Launches with parameters packed by their natural alignment.
-    pub fn launch(&self, entry: &str, grid: [u32; 3], block: [u32; 3], shared: u32, args: &[Arg]) -> Result<Stats, Fault> {
+    pub fn launch(
+        &self,
+        entry: &str,
+        grid: [u32; 3],
+        block: [u32; 3],
+        shared: u32,
+        args: &[Arg],
+    ) -> Result<Stats, Fault> {
         let mut params = Vec::new();
         for arg in args {
             match *arg {

@@ -11,7 +11,9 @@ impl Current<'_, '_> {
     pub(super) fn arithmetic(&mut self, name: &str, m: &mut Modifiers<'_>) -> Result<Op, Unknown> {
         let ty = m.ty()?;
         match ty {
-            Type::F32 | Type::F64 | Type::F16 | Type::F16x2 | Type::Bf16 | Type::Bf16x2 => self.float(name, m, ty),
+            Type::F32 | Type::F64 | Type::F16 | Type::F16x2 | Type::Bf16 | Type::Bf16x2 => {
+                self.float(name, m, ty)
+            }
             Type::Pred => Err("arithmetic on predicates".to_owned()),
             _ => self.integer(name, m, ty),
         }
@@ -70,7 +72,7 @@ impl Current<'_, '_> {
         Ok(match half_of(ty) {
             Some((kind, packed)) => Op::Half { op, mode, kind, packed, d, a, b, c },
             None if ty == Type::F32 => Op::F32 { op, mode, d, a, b, c },
-            None => Op::F64 { op, mode, d, a, b, c },
+            None => Op::F64 { op, d, a, b, c },
         })
     }
 
