@@ -38,6 +38,17 @@ Ctrl-C finishes the step, saves, and prints the command that continues the run b
         after_help = "Example:\n  trainer generate --checkpoint runs/quickstart-0 --prompt 'pub fn ' --tokens 200"
     )]
     Generate(Generate),
+    /// Measure bits per byte of held-out text, by domain.
+    #[command(after_help = "\
+Examples:
+  trainer eval --checkpoint runs/quickstart-0
+  trainer eval --checkpoint runs/mine-0 --data shards/valid --rows 64 --json")]
+    Eval(Eval),
+    /// Show what a checkpoint, a run or a folder of shards holds.
+    #[command(
+        after_help = "Examples:\n  trainer inspect runs/quickstart-0 --tensors\n  trainer inspect shards/train --json"
+    )]
+    Inspect(Inspect),
     /// Write a checkpoint for other programs: another type, other files, another family's names.
     #[command(after_help = "\
 Examples:
@@ -52,6 +63,11 @@ their release, put beside it); the other families by transformers itself.")]
     /// Turn text into token shards, train a tokenizer, check shards.
     #[command(subcommand)]
     Data(Data),
+    /// Print the completions of a shell.
+    #[command(
+        after_help = "Example:\n  trainer completions bash > ~/.local/share/bash-completion/completions/trainer"
+    )]
+    Completions(Completions),
     /// Print a preset as TOML, to start a configuration from.
     #[command(after_help = "Example:\n  trainer config quickstart > my.toml\n  trainer config --list")]
     Config(ShowConfig),
@@ -149,6 +165,57 @@ pub struct Generate {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `trainer eval`.
+#[derive(Debug, Args)]
+pub struct Eval {
+    /// A run's folder (its last checkpoint) or one checkpoint.
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: PathBuf,
+    /// Shards, or a folder of text files with one sub-folder a domain [default: what the run held out].
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Rows of each domain at most, spread evenly over it.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub rows: usize,
+    /// Tokens of a row [default: as in training].
+    #[arg(long, value_name = "N")]
+    pub sequence: Option<usize>,
+    /// Rows computed at once.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub batch: usize,
+    /// Threads; 0 = all cores.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t)]
+    pub device: Device,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `trainer inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// A checkpoint, a run, or a folder of shards.
+    #[arg(value_name = "DIR")]
+    pub path: PathBuf,
+    /// List every parameter tensor.
+    #[arg(long)]
+    pub tensors: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `trainer completions`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell.
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
 }
 
 /// How a copy of a checkpoint is to look.
