@@ -36,6 +36,7 @@ pub(crate) const MULTIPROCESSOR_BLOCKS: u32 = 32;
 /// A device attribute by its number in `CUdevice_attribute`.
 fn attribute(number: u32) -> Result<i32> {
     Ok(match number {
+        0 => return Err(Code::INVALID_VALUE),
         1 => BLOCK_THREADS as i32,
         2..=4 => BLOCK_LIMITS[number as usize - 2] as i32,
         5..=7 => GRID_LIMITS[number as usize - 5] as i32,
@@ -66,8 +67,7 @@ fn attribute(number: u32) -> Result<i32> {
         111 => SHARED_RESERVED as i32,
         115 => 1, // memory pools
         // Everything else in the list is a texture size or a feature, and this device has neither.
-        1..=200 => 0,
-        _ => return Err(Code::INVALID_VALUE),
+        _ => 0,
     })
 }
 
@@ -82,12 +82,12 @@ exports! {
     fn cuDeviceGetName(name: HostMut, length: i32, device: i32) [driver] {
         driver.check_device(device)?;
         let room = usize::try_from(length).ok().filter(|&room| room > 0).ok_or(Code::INVALID_VALUE)?;
-        let bytes = name.bytes(room)?;
-        bytes.fill(0);
-        for (to, &from) in bytes[..room - 1].iter_mut().zip(NAME.to_bytes()) {
-            *to = from;
-        }
-        Ok(())
+        name.with(room, |bytes| {
+            bytes.fill(0);
+            for (to, &from) in bytes[..room - 1].iter_mut().zip(NAME.to_bytes()) {
+                *to = from;
+            }
+        })
     }
 
     /// The identifier of a device.

@@ -71,17 +71,22 @@ impl Host {
 pub(crate) struct HostMut(pub(crate) *mut c_void);
 
 impl HostMut {
-    /// The `len` bytes behind the pointer.
-    pub(crate) fn bytes(&self, len: usize) -> Result<&mut [u8]> {
+    /// Lends the `len` bytes behind the pointer.
+    pub(crate) fn with<R>(self, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> Result<R> {
         if len == 0 {
-            return Ok(&mut []);
+            return Ok(fill(&mut []));
         }
         if self.0.is_null() || len > isize::MAX as usize {
             return Err(Code::INVALID_VALUE);
         }
         // SAFETY: not null and not longer than an object can be; the driver API demands of its caller that the bytes
         // it names are writable, and not used by it, until the operation has completed.
-        Ok(unsafe { std::slice::from_raw_parts_mut(self.0.cast(), len) })
+        Ok(fill(unsafe { std::slice::from_raw_parts_mut(self.0.cast(), len) }))
+    }
+
+    /// Copies `bytes` to where the pointer points.
+    pub(crate) fn put(self, bytes: &[u8]) -> Result<()> {
+        self.with(bytes.len(), |to| to.copy_from_slice(bytes))
     }
 }
 

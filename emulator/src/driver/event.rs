@@ -40,7 +40,7 @@ impl Driver {
             },
             Recorded::Captured(id, clock) => (*id, clock.clone()),
         };
-        if !self.captures.get(&id).is_some_and(|capture| !capture.invalid) {
+        if self.captures.get(&id).is_none_or(|capture| capture.invalid) {
             // The capture is over; whoever waits outside of it has nothing to wait for.
             return capturing.map_or(Ok(()), |own| self.invalidate(own, Code::STREAM_CAPTURE_ISOLATION));
         }

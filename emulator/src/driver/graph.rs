@@ -86,7 +86,7 @@ impl Driver {
                 memory.write(to, Host(std::ptr::with_exposed_provenance(from)).bytes(bytes)?)
             }
             Operation::CopyOut { to, from, bytes } => {
-                memory.read(from, HostMut(std::ptr::with_exposed_provenance_mut(to)).bytes(bytes)?)
+                HostMut(std::ptr::with_exposed_provenance_mut(to)).with(bytes, |to| memory.read(from, to))?
             }
             Operation::Copy { to, from, bytes } => memory.copy(to, from, bytes as u64),
             Operation::Fill { to, value, width, count } => {

@@ -157,7 +157,7 @@ impl Driver {
         let held = self.allocations.context_of(address);
         let context = held.ok_or(Code::INVALID_VALUE)?;
         let (start, bytes) = self.device()?.memory().allocation_of(address).ok_or(Code::INVALID_VALUE)?;
-        let put = |bytes: &[u8]| value.bytes(bytes.len()).map(|to| to.copy_from_slice(bytes));
+        let put = |bytes: &[u8]| value.put(bytes);
         match attribute {
             1 => put(&context.to_ne_bytes()),
             2 => put(&memory_type_device.to_ne_bytes()),

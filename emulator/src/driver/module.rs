@@ -134,6 +134,7 @@ impl Driver {
         let function = self.functions.get(function)?;
         let entry = function.entry()?;
         Ok(match attribute {
+            ATTRIBUTES_END.. => return Err(Code::INVALID_VALUE),
             0 => function.block_threads()? as i32,
             1 => entry.shared_bytes as i32,
             3 => entry.local_bytes as i32,
@@ -142,8 +143,7 @@ impl Driver {
             5 | 6 => CAPABILITY as i32,
             DYNAMIC_SHARED => function.dynamic_limit as i32,
             CARVEOUT => function.carveout,
-            0..ATTRIBUTES_END => 0,
-            _ => return Err(Code::INVALID_VALUE),
+            _ => 0,
         })
     }
 
@@ -187,10 +187,8 @@ fn write_log(message: &str, count: u32, options: Host, values: Host) -> Result<(
         && size > 0
     {
         let buffer = HostMut(std::ptr::with_exposed_provenance_mut(buffer));
-        let bytes = buffer.bytes(size.min(message.len() + 1))?;
-        let last = bytes.len() - 1;
-        bytes[..last].copy_from_slice(&message.as_bytes()[..last]);
-        bytes[last] = 0;
+        let shown = &message.as_bytes()[..message.len().min(size - 1)];
+        buffer.put(&[shown, &[0]].concat())?;
     }
     Ok(())
 }

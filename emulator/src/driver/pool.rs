@@ -56,13 +56,12 @@ exports! {
         check(driver, pool)?;
         let (now, peak) = driver.allocations.device_bytes();
         match attribute {
-            1..=3 => value.bytes(4)?.copy_from_slice(&1_i32.to_ne_bytes()),
-            4 => value.bytes(8)?.copy_from_slice(&0_u64.to_ne_bytes()),
-            5 | 7 => value.bytes(8)?.copy_from_slice(&now.to_ne_bytes()),
-            6 | 8 => value.bytes(8)?.copy_from_slice(&peak.to_ne_bytes()),
-            _ => return Err(Code::INVALID_VALUE),
+            1..=3 => value.put(&1_i32.to_ne_bytes()),
+            4 => value.put(&0_u64.to_ne_bytes()),
+            5 | 7 => value.put(&now.to_ne_bytes()),
+            6 | 8 => value.put(&peak.to_ne_bytes()),
+            _ => Err(Code::INVALID_VALUE),
         }
-        Ok(())
     }
 
     /// Changes a setting. None matters to a pool that keeps nothing.
