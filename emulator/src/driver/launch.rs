@@ -207,12 +207,4 @@ exports! {
         let ExtendedConfig { grid, block, shared_bytes, stream, .. } = config;
         driver.launch(function, LaunchConfig { grid, block, shared_bytes }, stream, parameters, extra)
     }
-
-    /// Launches blocks that wait for each other, which is not modelled: blocks run one after the other.
-    fn cuLaunchCooperativeKernel(_function: Handle, _grid_x: u32, _grid_y: u32, _grid_z: u32, _block_x: u32,
-        _block_y: u32, _block_z: u32, _shared_bytes: u32, _stream: Handle,
-        _parameters: *const *const c_void) [driver] {
-        driver.context()?;
-        Err(Code::NOT_SUPPORTED)
-    }
 }

@@ -209,12 +209,6 @@ exports! {
         driver.free(address)
     }
 
-    /// Managed memory, which this device does not have.
-    fn cuMemAllocManaged(_address: Out<u64>, _bytes: usize, _flags: u32) [driver] {
-        driver.context()?;
-        Err(Code::NOT_SUPPORTED)
-    }
-
     /// Free and total bytes.
     fn cuMemGetInfo_v2(free: Out<usize>, total: Out<usize>) [driver] {
         driver.context()?;
@@ -255,24 +249,6 @@ exports! {
     fn cuMemFreeHost(pointer: *mut c_void) [driver] {
         driver.context()?;
         driver.allocations.free_host(pointer)
-    }
-
-    /// The device's address of page-locked memory, which it has not.
-    fn cuMemHostGetDevicePointer_v2(_address: Out<u64>, _pointer: *mut c_void, _flags: u32) [driver] {
-        driver.context()?;
-        Err(Code::NOT_SUPPORTED)
-    }
-
-    /// Advice on managed memory, which this device does not have. (`CUmemLocation` is passed as one word.)
-    fn cuMemAdvise_v2(_address: u64, _bytes: usize, _advice: u32, _location: u64) [driver] {
-        driver.context()?;
-        Err(Code::NOT_SUPPORTED)
-    }
-
-    /// Movement of managed memory, which this device does not have. (`CUmemLocation` is passed as one word.)
-    fn cuMemPrefetchAsync_v2(_address: u64, _bytes: usize, _location: u64, _flags: u32, _stream: Handle) [driver] {
-        driver.context()?;
-        Err(Code::NOT_SUPPORTED)
     }
 
     /// Copies to the device.

@@ -5,6 +5,7 @@
 //! is one of the orders that streams allow. Faults of kernels nevertheless arrive as they do from a device: the launch
 //! succeeds, every later call in the context fails.
 
+mod absent;
 mod attributes;
 mod context;
 mod entry;

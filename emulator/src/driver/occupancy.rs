@@ -4,7 +4,7 @@
 use super::attributes::{
     MULTIPROCESSOR_BLOCKS, MULTIPROCESSOR_THREADS, MULTIPROCESSORS, SHARED_MULTIPROCESSOR, SHARED_RESERVED,
 };
-use super::entry::{Host, Out, exports};
+use super::entry::{Out, exports};
 use super::error::{Code, Result};
 use super::module::Function;
 use super::state::{Driver, Handle, driver};
@@ -96,17 +96,5 @@ exports! {
         let function = driver.functions.get(function)?;
         let left = share.saturating_sub(SHARED_RESERVED + function.entry()?.shared_bytes);
         bytes.set(left.min(function.dynamic_limit) as usize)
-    }
-
-    /// Clusters that fit the device, which has none.
-    fn cuOccupancyMaxActiveClusters(_clusters: Out<i32>, _function: Handle, _config: Host) [driver] {
-        driver.context()?;
-        Err(Code::NOT_SUPPORTED)
-    }
-
-    /// The largest cluster, where there are none.
-    fn cuOccupancyMaxPotentialClusterSize(_size: Out<i32>, _function: Handle, _config: Host) [driver] {
-        driver.context()?;
-        Err(Code::NOT_SUPPORTED)
     }
 }

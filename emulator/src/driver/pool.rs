@@ -34,12 +34,6 @@ exports! {
         check(driver, pool)
     }
 
-    /// Makes another pool, which is not modelled.
-    fn cuMemPoolCreate(_pool: Out<Handle>, _properties: HostMut) [driver] {
-        driver.device()?;
-        Err(Code::NOT_SUPPORTED)
-    }
-
     /// Destroys a pool, which the device's own does not allow.
     fn cuMemPoolDestroy(pool: Handle) [driver] {
         check(driver, pool)?;

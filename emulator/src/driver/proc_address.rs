@@ -7,6 +7,7 @@ use super::error::Code;
 fn youngest(name: &str) -> Option<usize> {
     let find = |name: &str| {
         [
+            super::absent::address,
             super::attributes::address,
             super::context::address,
             super::event::address,

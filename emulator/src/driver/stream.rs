@@ -183,12 +183,6 @@ exports! {
         driver.wait_event(stream, event)
     }
 
-    /// Limits managed memory to a stream; this device has no managed memory.
-    fn cuStreamAttachMemAsync(_stream: Handle, _address: u64, _length: usize, _flags: u32) [driver] {
-        driver.context()?;
-        Err(Code::NOT_SUPPORTED)
-    }
-
     /// Calls a function of the program in the order of a stream.
     fn cuLaunchHostFunc(stream: Handle, function: Option<extern "C" fn(*mut c_void)>, argument: *mut c_void) [] {
         let function = function.ok_or(Code::INVALID_VALUE)?;
