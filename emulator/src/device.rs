@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::exec::Program;
+use crate::exec::{self, Program};
 use crate::fault::{Error, Fault};
 use crate::memory::Memory;
 use crate::options::Options;
@@ -40,7 +40,18 @@ pub struct Stats {
     pub mma_flops: u64,
 }
 
-/// A module on a device: parsed PTX and the addresses of its variables, which live until the module is dropped.
+impl Stats {
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            warp_instructions: self.warp_instructions + other.warp_instructions,
+            thread_instructions: self.thread_instructions + other.thread_instructions,
+            mma_flops: self.mma_flops + other.mma_flops,
+        }
+    }
+}
+
+/// A module on a device: parsed PTX and the addresses of its variables, which live until it is
+/// [unloaded](Device::unload_module).
 #[derive(Debug)]
 pub struct Module {
     program: Program,
@@ -65,13 +76,12 @@ impl Device {
     /// Parses PTX text and allocates its global and constant variables. Instructions that the emulator does not know are no error here:
     /// they stop the launch that reaches them.
     pub fn load_module(&self, text: &str) -> Result<Arc<Module>, Error> {
-        let _ = text;
-        Err(Error::Syntax { line: 1, message: "not parsed".to_owned() })
+        Ok(Arc::new(Module { program: Program::load(text, &self.memory)? }))
     }
 
     /// Frees the module's variables. Launches of the module must have ended.
     pub fn unload_module(&self, module: Arc<Module>) {
-        let _ = module;
+        module.program.unload(&self.memory);
     }
 
     /// Runs an entry to its end. `params` holds the parameters at their [offsets](ptx::Param::offset).
@@ -82,8 +92,7 @@ impl Device {
         config: &LaunchConfig,
         params: &[u8],
     ) -> Result<Stats, Fault> {
-        let _ = (module, config, params);
-        Err(Fault::NoEntry(entry.to_owned()))
+        exec::launch(&module.program, &self.memory, &self.options, entry, config, params)
     }
 }
 

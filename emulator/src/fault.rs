@@ -221,4 +221,21 @@ impl Fault {
             | Self::InvalidOperand { site, .. } => Some(site),
         }
     }
+
+    pub(crate) fn site_mut(&mut self) -> Option<&mut Site> {
+        match self {
+            Self::NoEntry(_) | Self::Configuration { .. } => None,
+            Self::OutOfBounds { site, .. }
+            | Self::Misaligned { site, .. }
+            | Self::Uninitialised { site, .. }
+            | Self::Race { site, .. }
+            | Self::AsyncInFlight { site, .. }
+            | Self::DivergentBarrier { site, .. }
+            | Self::Deadlock { site, .. }
+            | Self::Livelock { site, .. }
+            | Self::Unsupported { site, .. }
+            | Self::Trap { site }
+            | Self::InvalidOperand { site, .. } => Some(site),
+        }
+    }
 }

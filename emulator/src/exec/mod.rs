@@ -1,20 +1,26 @@
 //! Decoded programs and the interpreter that runs them, a warp at a time.
 
-use crate::ptx;
+mod access;
+mod async_copy;
+mod atomic;
+mod block;
+mod code;
+mod collective;
+mod compare;
+mod convert;
+mod decode;
+mod float;
+mod integer;
+mod lanes;
+mod launch;
+mod layout;
+mod pack;
+mod program;
+mod rounding;
+mod shared;
+mod step;
+mod tensor;
+mod warp;
 
-/// A decoded module.
-#[derive(Debug, Default)]
-pub(crate) struct Program {
-    entries: Vec<ptx::Entry>,
-    variables: Vec<(String, u64, u64)>,
-}
-
-impl Program {
-    pub(crate) fn entries(&self) -> &[ptx::Entry] {
-        &self.entries
-    }
-
-    pub(crate) fn variable(&self, name: &str) -> Option<(u64, u64)> {
-        self.variables.iter().find(|v| v.0 == name).map(|v| (v.1, v.2))
-    }
-}
+pub(crate) use launch::launch;
+pub(crate) use program::Program;

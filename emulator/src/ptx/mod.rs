@@ -1,5 +1,12 @@
 //! PTX text to a checked module.
 
+pub(crate) mod ast;
+mod body;
+mod lexer;
+mod parser;
+
+pub(crate) use parser::parse;
+
 /// A parameter of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Param {
