@@ -28,6 +28,7 @@ fn the_device_says_what_it_is() {
 
 #[test]
 fn errors_have_the_names_of_cuda_h() {
+    let _context = context();
     let error = CudaContext::new(7).unwrap_err();
     assert_eq!(error.error_name().unwrap().to_str(), Ok("CUDA_ERROR_INVALID_DEVICE"));
     assert!(error.error_string().unwrap().to_str().unwrap().contains("ordinal"));

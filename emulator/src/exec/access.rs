@@ -96,7 +96,8 @@ impl Globals {
     /// The allocation that `address` lies in; `hint` is the index of the one found last.
     #[inline(always)]
     pub(crate) fn find(&self, address: u64, hint: &mut usize) -> Option<&Allocation> {
-        let inside = |allocation: &Allocation| address.wrapping_sub(allocation.start()) < allocation.len() as u64;
+        let inside =
+            |allocation: &Allocation| address.wrapping_sub(allocation.start()) < allocation.len() as u64;
         if let Some(allocation) = self.allocations.get(*hint)
             && inside(allocation)
         {
@@ -118,7 +119,8 @@ macro_rules! by_space {
             let same = lanes(all).all(|i| space_of($addresses[i]) == first);
             let candidates = [Space::Global, Space::Shared, Space::Local, Space::Param];
             for $space in candidates.into_iter().filter(|&space| !same || space == first) {
-                let $lanes = lanes(all).filter(|&i| space_of($addresses[i]) == $space).fold(0, |m, i| m | 1 << i);
+                let $lanes =
+                    lanes(all).filter(|&i| space_of($addresses[i]) == $space).fold(0, |m, i| m | 1 << i);
                 if $lanes != 0 {
                     for i in lanes($lanes) {
                         $addresses[i] -= window($space);
@@ -157,10 +159,17 @@ impl Env<'_> {
                     Space::Shared => {
                         let shared = &self.shared;
                         match bytes {
-                            1 => registers.deliver(access, d, lanes, |i| u64::from(shared.load::<1>(at(i))[0])),
-                            2 => registers.deliver(access, d, lanes, |i| u64::from(u16::from_le_bytes(shared.load(at(i))))),
-                            4 => registers.deliver(access, d, lanes, |i| u64::from(u32::from_le_bytes(shared.load(at(i))))),
-                            _ => registers.deliver(access, d, lanes, |i| u64::from_le_bytes(shared.load(at(i)))),
+                            1 => {
+                                registers.deliver(access, d, lanes, |i| u64::from(shared.load::<1>(at(i))[0]))
+                            }
+                            2 => registers.deliver(access, d, lanes, |i| {
+                                u64::from(u16::from_le_bytes(shared.load(at(i))))
+                            }),
+                            4 => registers.deliver(access, d, lanes, |i| {
+                                u64::from(u32::from_le_bytes(shared.load(at(i))))
+                            }),
+                            _ => registers
+                                .deliver(access, d, lanes, |i| u64::from_le_bytes(shared.load(at(i)))),
                         }
                     }
                     Space::Local => {
@@ -170,7 +179,10 @@ impl Env<'_> {
                     Space::Param => {
                         let params = self.launch.params;
                         registers.deliver(access, d, lanes, |i| {
-                            params[at(i)..at(i) + bytes].iter().rev().fold(0, |v, &byte| v << 8 | u64::from(byte))
+                            params[at(i)..at(i) + bytes]
+                                .iter()
+                                .rev()
+                                .fold(0, |v, &byte| v << 8 | u64::from(byte))
                         });
                     }
                     _ => {
@@ -225,7 +237,9 @@ impl Env<'_> {
                         },
                         Space::Local => warp.local.store(i, at, bytes, value),
                         _ => {
-                            let Some(allocation) = self.launch.globals.find(at as u64, &mut self.hint) else { continue };
+                            let Some(allocation) = self.launch.globals.find(at as u64, &mut self.hint) else {
+                                continue;
+                            };
                             let offset = at - allocation.start() as usize;
                             match bytes {
                                 1 => allocation.store8(offset, value as u8),
@@ -265,7 +279,9 @@ impl Env<'_> {
                         return Err(self.out_of_bounds(space, address, bytes, i));
                     };
                     let offset = address - allocation.start();
-                    if offset + length > allocation.len() as u64 || touch != Touch::Read && allocation.is_constant() {
+                    if offset + length > allocation.len() as u64
+                        || touch != Touch::Read && allocation.is_constant()
+                    {
                         return Err(self.out_of_bounds(space, address, bytes, i));
                     }
                     let reads = matches!(touch, Touch::Read | Touch::Atomic);
@@ -284,7 +300,9 @@ impl Env<'_> {
                     if address >= self.shared.len() as u64 || address + length > self.shared.len() as u64 {
                         return Err(self.out_of_bounds(space, address, bytes, i));
                     }
-                    if let Err(conflict) = self.shared.touch(warp.index, address as usize, bytes as usize, touch) {
+                    if let Err(conflict) =
+                        self.shared.touch(warp.index, address as usize, bytes as usize, touch)
+                    {
                         return Err(conflicting(conflict, address, bytes, i));
                     }
                 }

@@ -87,7 +87,12 @@ impl Env<'_> {
         for lane in lanes(reading & !whole) {
             if from[lane] % u64::from(bytes) != 0 {
                 let site = super::access::at_lane(lane);
-                return Err(Box::new(Fault::Misaligned { site, space: Space::Global, address: from[lane], bytes }));
+                return Err(Box::new(Fault::Misaligned {
+                    site,
+                    space: Space::Global,
+                    address: from[lane],
+                    bytes,
+                }));
             }
             for byte in 0..u64::from(source_bytes[lane]) {
                 let single = [from[lane].wrapping_add(byte); 32];

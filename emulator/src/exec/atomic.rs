@@ -25,9 +25,27 @@ fn changed32(op: Atomic, old: u32, b: u32, c: u32) -> u32 {
         Atomic::Or => old | b,
         Atomic::Xor => old ^ b,
         Atomic::Exch => b,
-        Atomic::Cas => if old == b { c } else { old },
-        Atomic::Inc => if old >= b { 0 } else { old + 1 },
-        Atomic::Dec => if old == 0 || old > b { b } else { old - 1 },
+        Atomic::Cas => {
+            if old == b {
+                c
+            } else {
+                old
+            }
+        }
+        Atomic::Inc => {
+            if old >= b {
+                0
+            } else {
+                old + 1
+            }
+        }
+        Atomic::Dec => {
+            if old == 0 || old > b {
+                b
+            } else {
+                old - 1
+            }
+        }
         Atomic::AddF32 => (f32::from_bits(old) + f32::from_bits(b)).to_bits(),
         Atomic::AddHalves(kind) => {
             add_half(kind, old as u16, b as u16) | add_half(kind, (old >> 16) as u16, (b >> 16) as u16) << 16
@@ -49,9 +67,27 @@ fn changed64(op: Atomic, old: u64, b: u64, c: u64) -> u64 {
         Atomic::Or => old | b,
         Atomic::Xor => old ^ b,
         Atomic::Exch => b,
-        Atomic::Cas => if old == b { c } else { old },
-        Atomic::Inc => if old >= b { 0 } else { old + 1 },
-        Atomic::Dec => if old == 0 || old > b { b } else { old - 1 },
+        Atomic::Cas => {
+            if old == b {
+                c
+            } else {
+                old
+            }
+        }
+        Atomic::Inc => {
+            if old >= b {
+                0
+            } else {
+                old + 1
+            }
+        }
+        Atomic::Dec => {
+            if old == 0 || old > b {
+                b
+            } else {
+                old - 1
+            }
+        }
         Atomic::AddF64 => (f64::from_bits(old) + f64::from_bits(b)).to_bits(),
         // 32 and 16 bits only.
         Atomic::AddF32 | Atomic::AddHalves(_) | Atomic::AddHalf(_) => old,
@@ -109,11 +145,15 @@ impl Env<'_> {
                         }
                     },
                     Space::Global => {
-                        let Some(allocation) = self.launch.globals.find(address, &mut self.hint) else { continue };
+                        let Some(allocation) = self.launch.globals.find(address, &mut self.hint) else {
+                            continue;
+                        };
                         let offset = (address - allocation.start()) as usize;
                         match bytes {
                             8 => allocation.update64(offset, |old| changed64(op, old, b, c)),
-                            4 => u64::from(allocation.update32(offset, |old| changed32(op, old, b as u32, c as u32))),
+                            4 => u64::from(
+                                allocation.update32(offset, |old| changed32(op, old, b as u32, c as u32)),
+                            ),
                             _ => {
                                 let offset = word - allocation.start() as usize;
                                 let change = |old| changed16(op, old, upper, b as u32, c as u32);

@@ -1,11 +1,11 @@
 //! A block: its warps take turns, meet at barriers, and end.
 
+use super::access::Globals;
 use super::code::{Barrier, Code, Slot, Special};
-use super::lanes::{lanes};
+use super::lanes::lanes;
 use super::shared::Shared;
 use super::step::Flow;
 use super::warp::{Wait, Warp};
-use super::access::Globals;
 use crate::device::{LaunchConfig, Stats};
 use crate::fault::{Fault, Site};
 use crate::memory::Memory;
@@ -176,7 +176,9 @@ impl<'l> Block<'l> {
                 match self.env.step(warp, instr, mask) {
                     Ok(Flow::Next) => warp.pc += 1,
                     Ok(Flow::Jump) => {}
-                    Ok(Flow::Arrive { what, id, threads, mask }) => self.arrive(index, what, id, threads, mask)?,
+                    Ok(Flow::Arrive { what, id, threads, mask }) => {
+                        self.arrive(index, what, id, threads, mask)?
+                    }
                     Err(fault) => return Err(self.locate(fault, index, pc)),
                 }
             }
@@ -219,7 +221,8 @@ impl<'l> Block<'l> {
                 format!("lanes {:#010x} wait at line {} `{}`", other.mask & missing, origin.line, origin.text)
             })
             .collect();
-        let detail = format!("lanes {missing:#010x} of {needed:#010x} are missing ({})", elsewhere.join("; "));
+        let detail =
+            format!("lanes {missing:#010x} of {needed:#010x} are missing ({})", elsewhere.join("; "));
         let site = super::access::at_lane(group.mask.trailing_zeros() as usize);
         let fault = Box::new(Fault::DivergentBarrier { site, detail });
         Err(self.locate(fault, index, group.pc))
@@ -237,10 +240,10 @@ impl<'l> Block<'l> {
         let (pc, lane) = (warp.pc, mask.trailing_zeros() as usize);
         let number = warp.registers.word(id)[lane];
         let expected = threads.map(|slot| warp.registers.word(slot)[lane]);
-        let invalid = |detail: String| {
-            Box::new(Fault::InvalidOperand { site: super::access::at_lane(lane), detail })
-        };
-        let uniform = |slot: Slot| lanes(mask).all(|i| warp.registers.word(slot)[i] == warp.registers.word(slot)[lane]);
+        let invalid =
+            |detail: String| Box::new(Fault::InvalidOperand { site: super::access::at_lane(lane), detail });
+        let uniform =
+            |slot: Slot| lanes(mask).all(|i| warp.registers.word(slot)[i] == warp.registers.word(slot)[lane]);
         if number >= 16 {
             return Err(self.locate(invalid(format!("barrier {number}; there are 16")), index, pc));
         }
@@ -254,9 +257,9 @@ impl<'l> Block<'l> {
             return Err(self.locate(invalid(format!("{count} threads, not a multiple of 32")), index, pc));
         }
         let votes = match what {
-            Barrier::Popc { p, negated, .. } | Barrier::And { p, negated, .. } | Barrier::Or { p, negated, .. } => {
-                warp.registers.pred(p) ^ if negated { u32::MAX } else { 0 }
-            }
+            Barrier::Popc { p, negated, .. }
+            | Barrier::And { p, negated, .. }
+            | Barrier::Or { p, negated, .. } => warp.registers.pred(p) ^ if negated { u32::MAX } else { 0 },
             _ => 0,
         };
         let whole = mask == warp.live;
@@ -270,7 +273,8 @@ impl<'l> Block<'l> {
         }
         let state = &mut self.barriers[number as usize];
         if !state.arrivals.is_empty() && state.expected != expected {
-            let detail = format!("barrier {number} with {expected:?} threads here and {:?} elsewhere", state.expected);
+            let detail =
+                format!("barrier {number} with {expected:?} threads here and {:?} elsewhere", state.expected);
             let fault = Fault::DivergentBarrier { site: super::access::at_lane(lane), detail };
             return Err(self.locate(Box::new(fault), index, pc));
         }
@@ -320,8 +324,12 @@ impl<'l> Block<'l> {
             let warp = &mut self.warps[arrival.warp];
             match arrival.what {
                 Barrier::Popc { d, .. } => warp.registers.set_word(d, arrival.mask, |_| votes),
-                Barrier::And { d, .. } => warp.registers.set_pred(d, arrival.mask, if all { u32::MAX } else { 0 }),
-                Barrier::Or { d, .. } => warp.registers.set_pred(d, arrival.mask, if votes > 0 { u32::MAX } else { 0 }),
+                Barrier::And { d, .. } => {
+                    warp.registers.set_pred(d, arrival.mask, if all { u32::MAX } else { 0 })
+                }
+                Barrier::Or { d, .. } => {
+                    warp.registers.set_pred(d, arrival.mask, if votes > 0 { u32::MAX } else { 0 })
+                }
                 Barrier::Sync | Barrier::Arrive => {}
             }
             let waits = |g: &super::warp::Group| {

@@ -6,7 +6,14 @@ use super::rounding::{BF16, Direction, F16, F32, TF32, integer_to_odd, narrow, t
 
 impl Registers {
     /// `cvt` between registers of 64 bits (`long_*`) or at most 32.
-    pub(super) fn convert(&mut self, how: Cvt, mask: u32, d: Slot, a: Slot, (long_d, long_a, half_d): (bool, bool, bool)) {
+    pub(super) fn convert(
+        &mut self,
+        how: Cvt,
+        mask: u32,
+        d: Slot,
+        a: Slot,
+        (long_d, long_a, half_d): (bool, bool, bool),
+    ) {
         let plain = !how.saturate && !how.flush && !how.relu;
         match (how.to, how.from, long_d, long_a) {
             (Number::U64 | Number::S64, Number::U32, true, false) => {
@@ -132,7 +139,11 @@ fn number(how: Cvt, bits: u64) -> u64 {
                 Value::Float(value) => round_to_integer(value, how.round),
             };
             let same_f64 = how.to == Number::F64 && matches!(value, Value::Float(_));
-            let x = if how.saturate && how.to != Number::Tf32 { if x > 0.0 { x.min(1.0) } else { 0.0 } } else { x };
+            let x = if how.saturate && how.to != Number::Tf32 {
+                if x > 0.0 { x.min(1.0) } else { 0.0 }
+            } else {
+                x
+            };
             let x = if how.relu && !(x > 0.0) { if x.is_nan() { x } else { 0.0 } } else { x };
             write_float(how, x, value, same_f64)
         }

@@ -123,7 +123,15 @@ impl Registers {
     }
 
     /// Extended-precision arithmetic. The flag is a carry of additions and a borrow of subtractions.
-    pub(super) fn carry32(&mut self, op: CarryOp, mask: u32, d: Slot, abc: [Slot; 3], take: bool, give: bool) {
+    pub(super) fn carry32(
+        &mut self,
+        op: CarryOp,
+        mask: u32,
+        d: Slot,
+        abc: [Slot; 3],
+        take: bool,
+        give: bool,
+    ) {
         let [a, b, c] = abc.map(|slot| *self.word(slot));
         let (flags, mut out) = (self.carry, 0);
         self.set_word(d, mask, |i| {
@@ -147,7 +155,15 @@ impl Registers {
     }
 
     /// As [`carry32`](Self::carry32) for 64 bits.
-    pub(super) fn carry64(&mut self, op: CarryOp, mask: u32, d: Slot, abc: [Slot; 3], take: bool, give: bool) {
+    pub(super) fn carry64(
+        &mut self,
+        op: CarryOp,
+        mask: u32,
+        d: Slot,
+        abc: [Slot; 3],
+        take: bool,
+        give: bool,
+    ) {
         let [a, b, c] = abc.map(|slot| *self.long(slot));
         let (flags, mut out) = (self.carry, 0);
         self.set_long(d, mask, |i| {

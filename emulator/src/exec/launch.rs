@@ -106,7 +106,11 @@ fn check(program: &Program, index: usize, config: &LaunchConfig, params: &[u8]) 
         return refuse(format!("{shared} bytes of shared memory of at most {MAX_SHARED}"));
     }
     if params.len() as u64 != u64::from(entry.param_bytes) {
-        return refuse(format!("{} bytes of parameters, but the entry has {}", params.len(), entry.param_bytes));
+        return refuse(format!(
+            "{} bytes of parameters, but the entry has {}",
+            params.len(),
+            entry.param_bytes
+        ));
     }
     Ok(())
 }

@@ -6,7 +6,10 @@ use crate::ptx::ast::{Function, Variable};
 /// Place of a variable: an address in global and const space, an offset in the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    At { space: Space, offset: u64 },
+    At {
+        space: Space,
+        offset: u64,
+    },
     /// Declared `extern`, defined nowhere.
     Missing,
 }

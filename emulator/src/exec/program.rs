@@ -29,10 +29,13 @@ impl Program {
         for variable in &ast.variables {
             let place = match variable.space {
                 _ if variable.external && variable.space != Space::Shared => Place::Missing,
-                Space::Global => Place::At { space: Space::Global, offset: memory.alloc(u64::from(variable.bytes))? },
-                Space::Const => {
-                    Place::At { space: Space::Const, offset: memory.alloc_constant(u64::from(variable.bytes))? }
+                Space::Global => {
+                    Place::At { space: Space::Global, offset: memory.alloc(u64::from(variable.bytes))? }
                 }
+                Space::Const => Place::At {
+                    space: Space::Const,
+                    offset: memory.alloc_constant(u64::from(variable.bytes))?,
+                },
                 // Shared variables get their places in each entry.
                 _ => Place::Missing,
             };

@@ -109,7 +109,13 @@ impl Shared {
 
     /// Notes an access of `warp` and says what is wrong with it. The range lies inside the memory.
     #[inline(always)]
-    pub(crate) fn touch(&mut self, warp: usize, offset: usize, bytes: usize, touch: Touch) -> Result<(), Conflict> {
+    pub(crate) fn touch(
+        &mut self,
+        warp: usize,
+        offset: usize,
+        bytes: usize,
+        touch: Touch,
+    ) -> Result<(), Conflict> {
         if !self.checks {
             return Ok(());
         }
@@ -136,7 +142,11 @@ impl Shared {
         for granule in first..=last {
             let write = self.writes[granule];
             let clock = write >> CLOCK;
-            if clock > known || write & PENDING != 0 || self.last_reads[granule] > known || touch == Touch::Atomic {
+            if clock > known
+                || write & PENDING != 0
+                || self.last_reads[granule] > known
+                || touch == Touch::Atomic
+            {
                 self.write_conflict(warp, granule, touch)?;
             }
             self.writes[granule] = now << CLOCK | flag | warp as u32;
@@ -153,7 +163,9 @@ impl Shared {
             return Err(Conflict::Unwritten);
         }
         if write & PENDING != 0 {
-            return Err(Conflict::InFlight { detail: format!("issued by warp {writer}, read by warp {warp}") });
+            return Err(Conflict::InFlight {
+                detail: format!("issued by warp {writer}, read by warp {warp}"),
+            });
         }
         if writer != warp && clock > self.clocks[warp][writer] {
             let detail = format!("warp {warp} reads what warp {writer} wrote with no barrier between");

@@ -52,7 +52,9 @@ impl Env<'_> {
             Op::MulWide { kind, d, a, b } => r.mul_wide(kind, mask, d, a, b),
             Op::Select32 { d, a, b, p, negated } => r.select32(predicate(r.pred(p), negated), mask, d, a, b),
             Op::Select64 { d, a, b, p, negated } => r.select64(predicate(r.pred(p), negated), mask, d, a, b),
-            Op::Cvt { how, d, a, long_d, long_a, half_d } => r.convert(how, mask, d, a, (long_d, long_a, half_d)),
+            Op::Cvt { how, d, a, long_d, long_a, half_d } => {
+                r.convert(how, mask, d, a, (long_d, long_a, half_d))
+            }
             Op::CvtPair { how, d, a, b } => r.convert_pair(how, mask, d, a, b),
             Op::Half { op, mode, kind, packed, d, a, b, c } => {
                 r.float16((op, mode, kind, packed), mask, d, [a, b, c]);
@@ -243,7 +245,12 @@ impl Env<'_> {
             Op::Unsupported { detail } => {
                 let site = at_lane(mask.trailing_zeros() as usize);
                 let detail = detail.to_string();
-                return Err(Box::new(Fault::Unsupported { site, instruction: String::new(), detail, line: 0 }));
+                return Err(Box::new(Fault::Unsupported {
+                    site,
+                    instruction: String::new(),
+                    detail,
+                    line: 0,
+                }));
             }
             // `step` has dealt with the rest.
             _ => {}

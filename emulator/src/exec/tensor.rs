@@ -139,7 +139,9 @@ impl Env<'_> {
                     half(lane % 4 * 2, lane / 4) | half(lane % 4 * 2 + 1, lane / 4) << 16
                 }),
                 false => warp.registers.set_word(d, ALL, |lane| {
-                    u32::from_le_bytes(self.shared.load(addresses[matrix * 8 + lane / 4] as usize + lane % 4 * 4))
+                    u32::from_le_bytes(
+                        self.shared.load(addresses[matrix * 8 + lane / 4] as usize + lane % 4 * 4),
+                    )
                 }),
             }
         }

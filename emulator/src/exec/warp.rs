@@ -153,7 +153,8 @@ impl Warp {
         if mask == 0 {
             return;
         }
-        let same = |group: &&mut Group| group.pc == pc && group.wait != Wait::Barrier && wait != Wait::Barrier;
+        let same =
+            |group: &&mut Group| group.pc == pc && group.wait != Wait::Barrier && wait != Wait::Barrier;
         match self.parked.iter_mut().find(same) {
             Some(group) => {
                 group.mask |= mask;

@@ -8,18 +8,52 @@ use crate::fault::Space;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub(crate) enum Type {
-    B8, B16, B32, B64, U8, U16, U32, U64, S8, S16, S32, S64, F16, F16x2, Bf16, Bf16x2, Tf32, F32, F64, Pred,
+    B8,
+    B16,
+    B32,
+    B64,
+    U8,
+    U16,
+    U32,
+    U64,
+    S8,
+    S16,
+    S32,
+    S64,
+    F16,
+    F16x2,
+    Bf16,
+    Bf16x2,
+    Tf32,
+    F32,
+    F64,
+    Pred,
 }
 
 impl Type {
     /// The type of a modifier without its dot.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         Some(match name {
-            "b8" => Self::B8, "b16" => Self::B16, "b32" => Self::B32, "b64" => Self::B64,
-            "u8" => Self::U8, "u16" => Self::U16, "u32" => Self::U32, "u64" => Self::U64,
-            "s8" => Self::S8, "s16" => Self::S16, "s32" => Self::S32, "s64" => Self::S64,
-            "f16" => Self::F16, "f16x2" => Self::F16x2, "bf16" => Self::Bf16, "bf16x2" => Self::Bf16x2,
-            "tf32" => Self::Tf32, "f32" => Self::F32, "f64" => Self::F64, "pred" => Self::Pred,
+            "b8" => Self::B8,
+            "b16" => Self::B16,
+            "b32" => Self::B32,
+            "b64" => Self::B64,
+            "u8" => Self::U8,
+            "u16" => Self::U16,
+            "u32" => Self::U32,
+            "u64" => Self::U64,
+            "s8" => Self::S8,
+            "s16" => Self::S16,
+            "s32" => Self::S32,
+            "s64" => Self::S64,
+            "f16" => Self::F16,
+            "f16x2" => Self::F16x2,
+            "bf16" => Self::Bf16,
+            "bf16x2" => Self::Bf16x2,
+            "tf32" => Self::Tf32,
+            "f32" => Self::F32,
+            "f64" => Self::F64,
+            "pred" => Self::Pred,
             _ => return None,
         })
     }
@@ -62,9 +96,16 @@ pub(crate) struct Variable {
 /// A piece of an initialiser at an offset.
 #[derive(Debug, Clone)]
 pub(crate) enum Initialiser {
-    Bytes { offset: u32, bytes: Vec<u8> },
+    Bytes {
+        offset: u32,
+        bytes: Vec<u8>,
+    },
     /// The address of a variable plus a number, 8 bytes.
-    Address { offset: u32, symbol: String, plus: i64 },
+    Address {
+        offset: u32,
+        symbol: String,
+        plus: i64,
+    },
 }
 
 /// A name that stands for a variable: of the module, or of the function.
@@ -103,7 +144,10 @@ pub(crate) enum Operand {
     Special(String),
     Variable(VariableRef),
     /// `[base + offset]`
-    Address { base: Base, offset: i64 },
+    Address {
+        base: Base,
+        offset: i64,
+    },
     Vector(Vec<Operand>),
     /// `(a, b)` of a call.
     List(Vec<Operand>),

@@ -187,10 +187,11 @@ impl<'a> Body<'a, '_, '_> {
             let name_at = self.parser.at;
             let variable = self.parser.variable(space)?;
             let index = self.function.variables.len();
-            let name = self.parser.tokens[name_at..self.parser.at].iter().find_map(|spanned| match spanned.token {
-                Token::Word(word) if word == variable.name => Some(word),
-                _ => None,
-            });
+            let name =
+                self.parser.tokens[name_at..self.parser.at].iter().find_map(|spanned| match spanned.token {
+                    Token::Word(word) if word == variable.name => Some(word),
+                    _ => None,
+                });
             self.function.variables.push(variable);
             if let Some(name) = name {
                 self.declare(name, Name::Variable(VariableRef::Function(index)));
@@ -306,10 +307,11 @@ impl<'a> Body<'a, '_, '_> {
             };
         }
         if self.parser.peek() == Some(Token::Punctuation('-')) {
-            let fraction = self.parser.tokens.get(self.parser.at + 1).and_then(|spanned| match spanned.token {
-                Token::Word(word) => parse_float_bits(word).filter(|_| word.contains('.')),
-                _ => None,
-            });
+            let fraction =
+                self.parser.tokens.get(self.parser.at + 1).and_then(|spanned| match spanned.token {
+                    Token::Word(word) => parse_float_bits(word).filter(|_| word.contains('.')),
+                    _ => None,
+                });
             if let Some(bits) = fraction {
                 self.parser.at += 2;
                 return Ok(Operand::Double((-f64::from_bits(bits)).to_bits()));

@@ -49,7 +49,8 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<Spanned<'_>>, Error> {
                 at += length + 2;
             }
             b'"' => {
-                let length = text[at + 1..].find('"').ok_or_else(|| error(line, "a string without an end"))?;
+                let length =
+                    text[at + 1..].find('"').ok_or_else(|| error(line, "a string without an end"))?;
                 at += length + 2;
                 let token = Token::Text(&text[start + 1..at - 1]);
                 found.push(Spanned { token, line, start, end: at });

@@ -202,7 +202,9 @@ impl<'a> Parser<'a> {
                     self.at += 1;
                     function.required_threads = Some(self.shape()?);
                 }
-                Some(".minnctapersm" | ".maxnctapersm" | ".maxnreg" | ".reqnctapercluster" | ".maxclusterrank") => {
+                Some(
+                    ".minnctapersm" | ".maxnctapersm" | ".maxnreg" | ".reqnctapercluster" | ".maxclusterrank",
+                ) => {
                     self.at += 1;
                     self.shape()?;
                 }
@@ -396,7 +398,9 @@ impl<'a> Parser<'a> {
         };
         let bytes = bits.to_le_bytes()[..width as usize].to_vec();
         match variable.initialiser.last_mut() {
-            Some(Initialiser::Bytes { offset: start, bytes: known }) if *start + known.len() as u32 == offset => {
+            Some(Initialiser::Bytes { offset: start, bytes: known })
+                if *start + known.len() as u32 == offset =>
+            {
                 known.extend(bytes);
             }
             _ => variable.initialiser.push(Initialiser::Bytes { offset, bytes }),

@@ -11,7 +11,9 @@ impl Current<'_, '_> {
     pub(super) fn arithmetic(&mut self, name: &str, m: &mut Modifiers<'_>) -> Result<Op, Unknown> {
         let ty = m.ty()?;
         match ty {
-            Type::F32 | Type::F64 | Type::F16 | Type::F16x2 | Type::Bf16 | Type::Bf16x2 => self.float(name, m, ty),
+            Type::F32 | Type::F64 | Type::F16 | Type::F16x2 | Type::Bf16 | Type::Bf16x2 => {
+                self.float(name, m, ty)
+            }
             Type::Pred => Err("arithmetic on predicates".to_owned()),
             _ => self.integer(name, m, ty),
         }

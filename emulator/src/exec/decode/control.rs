@@ -60,8 +60,11 @@ impl Current<'_, '_> {
             match operand {
                 Operand::Symbol(_) => named = true,
                 Operand::List(values) => {
-                    let (inner, places) =
-                        if named { (&function.params, &layout.params) } else { (&function.returns, &layout.returns) };
+                    let (inner, places) = if named {
+                        (&function.params, &layout.params)
+                    } else {
+                        (&function.returns, &layout.returns)
+                    };
                     if values.len() != inner.len() {
                         return Err(format!("{} values where `{name}` has {}", values.len(), inner.len()));
                     }

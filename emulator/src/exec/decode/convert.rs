@@ -18,7 +18,9 @@ impl Current<'_, '_> {
                 let parts = parts.clone();
                 self.pack(ty, &parts)
             }
-            (_, Operand::Special(name)) if name == "%clock" || name == "%clock_hi" || name == "%globaltimer_lo" => {
+            (_, Operand::Special(name))
+                if name == "%clock" || name == "%clock_hi" || name == "%globaltimer_lo" =>
+            {
                 Ok(Op::Clock32 { d: self.destination(0, Type::U32)? })
             }
             (_, Operand::Special(name)) if name == "%clock64" || name == "%globaltimer" => {
@@ -50,7 +52,8 @@ impl Current<'_, '_> {
             (2, 2) | (4, 4) => Type::B8,
             _ => return Err(format!("packing of {} parts into {ty:?}", parts.len())),
         };
-        let slots = parts.iter().map(|part| self.source_of(part, part_type)).collect::<Result<Vec<Slot>, _>>()?;
+        let slots =
+            parts.iter().map(|part| self.source_of(part, part_type)).collect::<Result<Vec<Slot>, _>>()?;
         Ok(match slots[..] {
             [a, b] if part_type == Type::B16 => Op::Pack16 { d, a, b },
             [a, b] if part_type == Type::B32 => Op::Pack32 { d, a, b },

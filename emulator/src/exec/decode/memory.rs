@@ -36,7 +36,13 @@ impl Current<'_, '_> {
             return Err(format!("a register of type {register:?} for {ty:?}"));
         }
         let long = class(register) == Class::Long;
-        Ok(Access { bytes: ty.bytes() as u8, count, signed: ty.is_signed(), long, half: register.bytes() == 2 })
+        Ok(Access {
+            bytes: ty.bytes() as u8,
+            count,
+            signed: ty.is_signed(),
+            long,
+            half: register.bytes() == 2,
+        })
     }
 
     /// Notes the smallest access to shared memory: races are looked for in units of it.

@@ -21,7 +21,11 @@ type Unknown = String;
 
 /// Register files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class { Word, Long, Pred }
+enum Class {
+    Word,
+    Long,
+    Pred,
+}
 
 /// Decodes the entry `function` of `ast`. `variables` has the addresses of the module's global and constant variables.
 pub(crate) fn decode(ast: &Ast, text: &str, variables: &[Place], function: usize) -> Code {
@@ -171,9 +175,12 @@ impl<'a> Decoder<'a> {
             }
         }
         self.refuse_recursion();
-        self.code.word_constants = self.word_constants.into_iter().map(|(value, slot)| (slot, value)).collect();
-        self.code.long_constants = self.long_constants.into_iter().map(|(value, slot)| (slot, value)).collect();
-        self.code.pred_constants = self.pred_constants.into_iter().map(|(value, slot)| (slot, value)).collect();
+        self.code.word_constants =
+            self.word_constants.into_iter().map(|(value, slot)| (slot, value)).collect();
+        self.code.long_constants =
+            self.long_constants.into_iter().map(|(value, slot)| (slot, value)).collect();
+        self.code.pred_constants =
+            self.pred_constants.into_iter().map(|(value, slot)| (slot, value)).collect();
         self.code.specials = self.specials.into_iter().map(|(special, slot)| (slot, special)).collect();
         self.code.shared_bytes = self.shared;
         self.code.local_bytes = self.local;
@@ -235,11 +242,12 @@ impl Current<'_, '_> {
         let m = &mut modifiers;
         let op = match name {
             "mov" => self.mov(m)?,
-            "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "abs" | "neg" | "min" | "max" | "sqrt" | "rsqrt"
-            | "rcp" | "ex2" | "lg2" | "sin" | "cos" | "tanh" | "copysign" | "mul24" | "mad24" | "addc" | "subc"
-            | "madc" => self.arithmetic(name, m)?,
-            "and" | "or" | "xor" | "not" | "cnot" | "lop3" | "shl" | "shr" | "shf" | "bfe" | "bfi" | "popc" | "clz"
-            | "bfind" | "brev" | "prmt" | "sad" | "dp4a" | "dp2a" | "fns" | "bmsk" | "szext" => self.bits(name, m)?,
+            "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "abs" | "neg" | "min" | "max"
+            | "sqrt" | "rsqrt" | "rcp" | "ex2" | "lg2" | "sin" | "cos" | "tanh" | "copysign" | "mul24"
+            | "mad24" | "addc" | "subc" | "madc" => self.arithmetic(name, m)?,
+            "and" | "or" | "xor" | "not" | "cnot" | "lop3" | "shl" | "shr" | "shf" | "bfe" | "bfi"
+            | "popc" | "clz" | "bfind" | "brev" | "prmt" | "sad" | "dp4a" | "dp2a" | "fns" | "bmsk"
+            | "szext" => self.bits(name, m)?,
             "setp" | "set" | "selp" | "slct" | "testp" => self.compare(name, m)?,
             "cvt" => self.convert(m)?,
             "cvta" => self.address_conversion(m)?,

@@ -26,7 +26,8 @@ impl<'a> Modifiers<'a> {
 
     /// Takes the first modifier that `meaning` knows.
     pub(super) fn take_first<T>(&mut self, meaning: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let (at, found) = self.left.iter().enumerate().find_map(|(at, m)| meaning(m).map(|found| (at, found)))?;
+        let (at, found) =
+            self.left.iter().enumerate().find_map(|(at, m)| meaning(m).map(|found| (at, found)))?;
         self.left.remove(at);
         Some(found)
     }
@@ -80,8 +81,25 @@ impl<'a> Modifiers<'a> {
         self.left.retain(|m| {
             !matches!(
                 *m,
-                "ca" | "cg" | "cs" | "lu" | "cv" | "wb" | "wt" | "nc" | "weak" | "relaxed" | "acquire" | "release"
-                    | "acq_rel" | "volatile" | "cta" | "cluster" | "gpu" | "sys" | "mmio" | "unified"
+                "ca" | "cg"
+                    | "cs"
+                    | "lu"
+                    | "cv"
+                    | "wb"
+                    | "wt"
+                    | "nc"
+                    | "weak"
+                    | "relaxed"
+                    | "acquire"
+                    | "release"
+                    | "acq_rel"
+                    | "volatile"
+                    | "cta"
+                    | "cluster"
+                    | "gpu"
+                    | "sys"
+                    | "mmio"
+                    | "unified"
             ) && !m.starts_with("L1::")
                 && !m.starts_with("L2::")
         });

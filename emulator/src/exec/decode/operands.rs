@@ -117,7 +117,11 @@ impl Current<'_, '_> {
     }
 
     /// `d` or `d|p`.
-    pub(super) fn destination_and_pred(&self, index: usize, ty: Type) -> Result<(Slot, Option<Slot>), Unknown> {
+    pub(super) fn destination_and_pred(
+        &self,
+        index: usize,
+        ty: Type,
+    ) -> Result<(Slot, Option<Slot>), Unknown> {
         match self.operand(index)? {
             Operand::Pair(d, p) => Ok((self.register_of(d, class(ty))?, self.destination_pred(p)?)),
             d => Ok((self.register_of(d, class(ty))?, None)),
@@ -150,7 +154,9 @@ impl Current<'_, '_> {
         let bits = match operand {
             Operand::Integer(value) if ty == Type::F64 => (*value as f64).to_bits(),
             Operand::Integer(value) => *value as u64,
-            Operand::Single(bits) if ty.bytes() == 8 && ty == Type::F64 => f64::from(f32::from_bits(*bits)).to_bits(),
+            Operand::Single(bits) if ty.bytes() == 8 && ty == Type::F64 => {
+                f64::from(f32::from_bits(*bits)).to_bits()
+            }
             Operand::Single(bits) => u64::from(*bits),
             Operand::Double(bits) if ty == Type::F32 => u64::from((f64::from_bits(*bits) as f32).to_bits()),
             Operand::Double(bits) if class(ty) == Class::Long => *bits,

@@ -181,9 +181,8 @@ impl Current<'_, '_> {
     pub(super) fn mma(&mut self, m: &mut Modifiers<'_>) -> Result<Op, Unknown> {
         m.take("sync");
         m.take("aligned");
-        let size = m.need("shape", |m| {
-            ["m16n8k4", "m16n8k8", "m16n8k16"].into_iter().find(|&known| known == m)
-        })?;
+        let size =
+            m.need("shape", |m| ["m16n8k4", "m16n8k8", "m16n8k16"].into_iter().find(|&known| known == m))?;
         if !m.take("row") || !m.take("col") {
             return Err("another layout than `.row.col`".to_owned());
         }
@@ -202,6 +201,12 @@ impl Current<'_, '_> {
             _ => return Err(format!("`{size}` of {a:?}")),
         };
         let d = self.registers(0, 4)?;
-        Ok(Op::Mma { shape, d, a: self.registers(1, a_count)?, b: self.registers(2, b_count)?, c: self.registers(3, 4)? })
+        Ok(Op::Mma {
+            shape,
+            d,
+            a: self.registers(1, a_count)?,
+            b: self.registers(2, b_count)?,
+            c: self.registers(3, 4)?,
+        })
     }
 }
