@@ -107,6 +107,16 @@ impl Module {
         self.entries().iter().find(|entry| entry.name == name)
     }
 
+    /// Instructions of all entries that the emulator does not know, each as its line, its text and what of it is unknown. A launch that
+    /// reaches one stops there.
+    pub fn unsupported(&self) -> Vec<(u32, String, String)> {
+        let codes = (0..self.entries().len()).map(|entry| self.program.code(entry));
+        let mut found: Vec<_> = codes.flat_map(|code| code.unsupported()).collect();
+        found.sort();
+        found.dedup();
+        found
+    }
+
     /// Address and size in bytes of a global or constant variable.
     pub fn variable(&self, name: &str) -> Option<(u64, u64)> {
         self.program.variable(name)

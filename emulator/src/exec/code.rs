@@ -44,6 +44,16 @@ pub(crate) struct Code {
     pub(crate) granule: u32,
 }
 
+impl Code {
+    /// Line and text of the instructions that could not be decoded, and why.
+    pub(crate) fn unsupported(&self) -> impl Iterator<Item = (u32, String, String)> {
+        self.instrs.iter().zip(&self.origins).filter_map(|(instr, origin)| match &instr.op {
+            Op::Unsupported { detail } => Some((origin.line, origin.text.clone(), detail.to_string())),
+            _ => None,
+        })
+    }
+}
+
 /// Special registers that keep their value for the life of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Special {
@@ -558,7 +568,6 @@ pub(crate) enum Op {
     },
     F64 {
         op: Float,
-        mode: FloatMode,
         d: Slot,
         a: Slot,
         b: Slot,
@@ -787,9 +796,7 @@ pub(crate) enum Op {
         back: Slot,
     },
     Exit,
-    Trap {
-        why: Option<Box<str>>,
-    },
+    Trap,
     /// Hints and fences, which change nothing here.
     Nothing,
     Unsupported {

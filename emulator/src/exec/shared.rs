@@ -94,10 +94,6 @@ impl Shared {
         self.bytes[offset..offset + N].copy_from_slice(&bytes);
     }
 
-    pub(crate) fn slice(&self, offset: usize, bytes: usize) -> &[u8] {
-        &self.bytes[offset..offset + bytes]
-    }
-
     pub(crate) fn slice_mut(&mut self, offset: usize, bytes: usize) -> &mut [u8] {
         &mut self.bytes[offset..offset + bytes]
     }

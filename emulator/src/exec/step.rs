@@ -59,7 +59,7 @@ impl Env<'_> {
             Op::Half { op, mode, kind, packed, d, a, b, c } => {
                 r.float16((op, mode, kind, packed), mask, d, [a, b, c]);
             }
-            Op::F64 { op, d, a, b, c, .. } => r.float64(op, mask, d, [a, b, c]),
+            Op::F64 { op, d, a, b, c } => r.float64(op, mask, d, [a, b, c]),
             Op::Int16 { op, d, a, b, c } => r.int16(op, mask, d, [a, b, c]),
             Op::Shift64 { op, d, a, b } => r.shift64(op, mask, d, a, b),
             Op::Count64 { op, d, a } => r.count64(op, mask, d, a),
@@ -239,7 +239,7 @@ impl Env<'_> {
                 warp.exit(mask);
                 return Ok(Flow::Jump);
             }
-            Op::Trap { .. } => {
+            Op::Trap => {
                 return Err(Box::new(Fault::Trap { site: at_lane(mask.trailing_zeros() as usize) }));
             }
             Op::Unsupported { detail } => {

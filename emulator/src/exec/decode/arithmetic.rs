@@ -72,7 +72,7 @@ impl Current<'_, '_> {
         Ok(match half_of(ty) {
             Some((kind, packed)) => Op::Half { op, mode, kind, packed, d, a, b, c },
             None if ty == Type::F32 => Op::F32 { op, mode, d, a, b, c },
-            None => Op::F64 { op, mode, d, a, b, c },
+            None => Op::F64 { op, d, a, b, c },
         })
     }
 

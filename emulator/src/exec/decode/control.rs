@@ -29,7 +29,7 @@ impl Current<'_, '_> {
             "ret" if self.source.is_entry => Ok(Op::Exit),
             "ret" => Ok(Op::Ret { back: self.decoder.frames[self.frame].back }),
             "exit" => Ok(Op::Exit),
-            _ => Ok(Op::Trap { why: None }),
+            _ => Ok(Op::Trap),
         }
     }
 
@@ -45,7 +45,7 @@ impl Current<'_, '_> {
         });
         let name = name.ok_or("an indirect call")?;
         if name == "__assertfail" {
-            return Ok(Op::Trap { why: Some("a failed assertion".into()) });
+            return Ok(Op::Trap);
         }
         let callee = self.decoder.ast.functions.iter().position(|f| f.name == name);
         let callee = callee.and_then(|function| self.decoder.functions.get(&function)).copied();
