@@ -21,7 +21,7 @@ constexpr uint32_t MOVE_WARPS = EMO_MOVE_THREADS / WARP;
 
 template <class T> __device__ __forceinline__ void dispatch(const EmoDispatch &p) {
     gather_row<T, EMO_MOVE_THREADS>(p.token, static_cast<const T *>(p.x), static_cast<T *>(p.rows), p.rows_len,
-                                    p.tokens, p.width, EMO_SITE_DISPATCH_TOKEN, p.status);
+                                    p.tokens, p.width, p.wide, EMO_SITE_DISPATCH_TOKEN, p.status);
 }
 
 // The row (or slot, or token) of this warp.
@@ -38,22 +38,23 @@ template <class T, int N> __device__ __forceinline__ void sum_token(const EmoGat
         float sum[N] = {};
 #pragma unroll 4
         for (uint32_t j = 0; j < p.top_k; ++j) {
-            const uint32_t row = inverse[j];
-            const float weight = p.weights == nullptr ? 1.0f : p.weights[token * p.top_k + j];
-            if (row >= slots) continue;
+            // No branch, so that the rows of several slots are in flight; a bad index takes row 0 with weight 0.
+            const uint32_t named = inverse[j], row = named < slots ? named : 0;
+            const float own = p.weights == nullptr ? 1.0f : p.weights[token * p.top_k + j];
+            const float weight = named < slots ? own : 0.0f;
             float x[N];
-            load<N>(rows + size_t(row) * p.width + size_t(pack) * N, x);
+            load(x, rows + size_t(row) * p.width + size_t(pack) * N);
 #pragma unroll
             for (int i = 0; i < N; ++i) sum[i] = __fmaf_rn(weight, x[i], sum[i]);
         }
         T *const y = static_cast<T *>(p.y) + token * p.width + size_t(pack) * N;
         if (p.accumulate) {
             float own[N];
-            load<N>(static_cast<const T *>(y), own);
+            load(own, y);
 #pragma unroll
             for (int i = 0; i < N; ++i) sum[i] = own[i] + sum[i];
         }
-        store<N>(y, sum);
+        store(y, sum);
     }
 }
 
@@ -66,8 +67,8 @@ template <class T> __device__ __forceinline__ void gather_sum(const EmoGatherSum
             below(p.status, p.site, slot, p.inverse[slot], p.tokens * p.top_k);
         }
     }
-    if (packed<T>(p.width, static_cast<const T *>(p.rows), static_cast<const T *>(p.y))) {
-        sum_token<T, PACK<T>>(p, token);
+    if (p.wide) {
+        sum_token<T, WIDE<T>>(p, token);
     } else {
         sum_token<T, 1>(p, token);
     }
@@ -82,10 +83,10 @@ template <class T, int N> __device__ __forceinline__ void scale_row(const EmoCom
     T *const drow = static_cast<T *>(p.drows) + row * p.width;
     for (uint32_t pack = blockIdx.y * WARP + threadIdx.x % WARP; pack < p.width / N; pack += gridDim.y * WARP) {
         float x[N];
-        load<N>(dy + size_t(pack) * N, x);
+        load(x, dy + size_t(pack) * N);
 #pragma unroll
         for (int i = 0; i < N; ++i) x[i] = weight * x[i];
-        store<N>(drow + size_t(pack) * N, x);
+        store(drow + size_t(pack) * N, x);
     }
     if (mark == 0 && blockIdx.y == 0) below(p.status, EMO_SITE_COMBINE_BACKWARD_UNNAMED, uint32_t(row), 1, 1);
 }
@@ -93,8 +94,8 @@ template <class T, int N> __device__ __forceinline__ void scale_row(const EmoCom
 template <class T> __device__ __forceinline__ void scale_rows(const EmoCombineBackward &p) {
     const uint64_t row = warp_row();
     if (row >= p.tokens * p.top_k) return;
-    if (packed<T>(p.width, static_cast<const T *>(p.dy), static_cast<const T *>(p.drows))) {
-        scale_row<T, PACK<T>>(p, row);
+    if (p.wide) {
+        scale_row<T, WIDE<T>>(p, row);
     } else {
         scale_row<T, 1>(p, row);
     }
@@ -106,8 +107,8 @@ __device__ __forceinline__ float dot_rows(const T *a, const T *b, uint32_t width
 #pragma unroll 2
     for (uint32_t pack = threadIdx.x % WARP; pack < width / N; pack += WARP) {
         float x[N], y[N];
-        load<N>(a + size_t(pack) * N, x);
-        load<N>(b + size_t(pack) * N, y);
+        load(x, a + size_t(pack) * N);
+        load(y, b + size_t(pack) * N);
 #pragma unroll
         for (int i = 0; i < N; ++i) sum = __fmaf_rn(x[i], y[i], sum);
     }
@@ -122,8 +123,7 @@ template <class T> __device__ __forceinline__ void dot_slots(const EmoCombineBac
     if (row < p.tokens * p.top_k) {
         const T *const rows = static_cast<const T *>(p.rows), *const all_dy = static_cast<const T *>(p.dy);
         const T *const own = rows + size_t(row) * p.width, *const dy = all_dy + slot / p.top_k * p.width;
-        sum = packed<T>(p.width, rows, all_dy) ? dot_rows<T, PACK<T>>(dy, own, p.width)
-                                               : dot_rows<T, 1>(dy, own, p.width);
+        sum = p.wide ? dot_rows<T, WIDE<T>>(dy, own, p.width) : dot_rows<T, 1>(dy, own, p.width);
     }
     if (threadIdx.x % WARP == 0) p.dweights[slot] = sum;
 }

@@ -36,6 +36,8 @@ struct EmoPlan {
     struct EmoStatus *status;
 };
 
+/* `wide`: the width and every pointer to rows are multiples of 16 bytes. */
+
 /* emo_dispatch_forward_*: rows[r] = x[token[r]]. */
 struct EmoDispatch {
     const uint32_t *token; /* [rows_len] */
@@ -44,6 +46,7 @@ struct EmoDispatch {
     uint32_t rows_len;
     uint32_t tokens;
     uint32_t width;
+    uint32_t wide;
     struct EmoStatus *status;
 };
 
@@ -56,6 +59,7 @@ struct EmoGatherSum {
     uint32_t tokens;
     uint32_t top_k;
     uint32_t width;
+    uint32_t wide;
     uint32_t accumulate; /* add to y */
     uint32_t site;       /* EMO_SITE_COMBINE_INVERSE or EMO_SITE_DISPATCH_BACKWARD_INVERSE */
     struct EmoStatus *status;
@@ -72,6 +76,7 @@ struct EmoCombineBackward {
     uint32_t tokens;
     uint32_t top_k;
     uint32_t width;
+    uint32_t wide;
     struct EmoStatus *status;
 };
 #endif
