@@ -37,6 +37,15 @@ pub(crate) fn offsets(op: &'static str, arg: &'static str, offsets: &[u32], tota
     Ok(())
 }
 
+/// All rows that the counts name together have room.
+pub(crate) fn room(op: &'static str, arg: &'static str, counts: &[u32], room: usize) -> Result<()> {
+    let total: u64 = counts.iter().map(|&count| u64::from(count)).sum();
+    if total <= room as u64 {
+        return Ok(());
+    }
+    Err(Error::argument(op, arg, format!("at most {room} rows together"), total))
+}
+
 /// The offsets partition the tokens, and each token names the segment it lies in.
 pub(crate) fn segments<B>(op: &'static str, segments: &Segments<'_, B>, tokens: usize) -> Result<()>
 where

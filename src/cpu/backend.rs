@@ -10,8 +10,8 @@ use super::buffer::Buffer;
 use super::isa::Isa;
 use super::threads::Threads;
 use super::{
-    activation, adamw, attention, cross_entropy, embedding, losses, memory, permutation, pool, products,
-    rms_norm, rope, router, router_logits, smoothing,
+    activation, adamw, all_to_all, attention, cross_entropy, embedding, losses, memory, permutation, pool,
+    products, rms_norm, rope, router, router_logits, smoothing,
 };
 
 /// The CPU backend: f32, one instruction set, a thread pool of its own.
@@ -224,6 +224,12 @@ impl Backend for Cpu {
     }
     fn combine_backward(&self, args: ops::permutation::CombineBackward<'_, Self>) -> Result<()> {
         permutation::combine_backward(self, args)
+    }
+    fn send_plan(&self, args: ops::all_to_all::SendPlan<'_, Self>) -> Result<()> {
+        all_to_all::send_plan(args)
+    }
+    fn receive_plan(&self, args: ops::all_to_all::ReceivePlan<'_, Self>) -> Result<()> {
+        all_to_all::receive_plan(args)
     }
     fn grouped_gemm_forward(&self, args: ops::grouped_gemm::Forward<'_, Self>) -> Result<()> {
         products::grouped_forward(self, args)

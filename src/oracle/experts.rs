@@ -2,7 +2,7 @@
 
 use super::{OracleIn, add_to, put, store, wide};
 use crate::backend::Real;
-use crate::ops::{experts, grouped_gemm, permutation};
+use crate::ops::{all_to_all, experts, grouped_gemm, permutation};
 use crate::{Result, host, reference};
 
 fn mlp(shape: experts::Shape) -> reference::experts::Mlp {
@@ -95,6 +95,26 @@ pub(super) fn combine_backward<S: Real>(args: permutation::CombineBackward<'_, O
     );
     put(args.drows, &drows);
     args.dweights.copy_from_slice(&dweights);
+    Ok(())
+}
+
+pub(super) fn send_plan<S: Real>(args: all_to_all::SendPlan<'_, OracleIn<S>>) -> Result<()> {
+    args.check()?;
+    host::offsets("send_plan", "offsets", args.offsets, args.rows)?;
+    let (counts, send) = reference::all_to_all::send(args.shape, args.offsets);
+    args.counts.copy_from_slice(&counts);
+    args.send.copy_from_slice(&send);
+    Ok(())
+}
+
+pub(super) fn receive_plan<S: Real>(args: all_to_all::ReceivePlan<'_, OracleIn<S>>) -> Result<()> {
+    args.check()?;
+    host::room("receive_plan", "counts", args.counts, args.gather.len())?;
+    let plan = reference::all_to_all::receive(args.shape.ranks, args.counts);
+    args.receive.copy_from_slice(&plan.receive);
+    args.offsets.copy_from_slice(&plan.offsets);
+    args.gather[..plan.gather.len()].copy_from_slice(&plan.gather);
+    args.inverse[..plan.inverse.len()].copy_from_slice(&plan.inverse);
     Ok(())
 }
 
