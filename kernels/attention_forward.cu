@@ -13,32 +13,11 @@
 // Determinism: every output has one owner and a fixed order of sums. Limits: tiles of a block may hold other segments' keys
 // with weight 0, so that an infinite or NaN value spoils the neighbours in its tile too.
 // For f32 storage the rounding is that of f32; for bf16 the probabilities are rounded to bf16 before they meet v.
+#include "common/attention/output.cuh"
 #include "common/attention/products.cuh"
 #include "common/attention/segments.cuh"
 
 namespace emo::attention {
-
-// Scores of unseen keys become -inf. `starts` belong to the warp's queries, the first of which is `first`.
-template <int MT, int NT>
-__device__ __forceinline__ void mask(float (&s)[MT][NT][4], const uint32_t *starts, uint32_t first, uint32_t key0) {
-#pragma unroll
-    for (int m = 0; m < MT; ++m) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            const uint32_t row = 16 * m + 8 * half + lane() / 4;
-            const uint32_t start = starts[row], seen = first + row - start;
-#pragma unroll
-            for (int n = 0; n < NT; ++n) {
-#pragma unroll
-                for (int i = 0; i < 2; ++i) {
-                    const uint32_t key = key0 + 8 * n + 2 * (lane() % 4) + i;
-                    // Keys before the start wrap around.
-                    if (key - start > seen) s[m][n][2 * half + i] = -INFINITY;
-                }
-            }
-        }
-    }
-}
 
 // Scores to weights relative to a running maximum, and what was summed below an older maximum to the new one.
 template <int MT, int NT, int OT>
@@ -174,15 +153,9 @@ __device__ __forceinline__ void forward(const EmoAttentionForward &p) {
 
 }  // namespace emo::attention
 
-#define STORAGE_F32 float
-#define STORAGE_BF16 emo::bf16
-#define NAME_F32 f32
-#define NAME_BF16 bf16
-#define JOIN(storage, width) emo_attention_forward_##storage##_##width
-#define ENTRY(storage, width) JOIN(storage, width)
-#define EMO_ATTENTION_FORWARD_KERNEL(pass, storage, bytes, width, owned, tiles, streamed)             \
-    extern "C" __global__ void __launch_bounds__((owned) / (16 * (tiles)) * 32, 2)                    \
-        ENTRY(NAME_##storage, width)(const __grid_constant__ EmoAttentionForward p) {                 \
-        emo::attention::forward<STORAGE_##storage, width, owned, tiles, streamed>(p);                 \
+#define EMO_ATTENTION_FORWARD_KERNEL(pass, storage, bytes, width, owned, tiles, streamed)                             \
+    extern "C" __global__ void __launch_bounds__((owned) / (16 * (tiles)) * 32, 2)                                    \
+        EMO_ATTENTION_ENTRY(forward, storage, width)(const __grid_constant__ EmoAttentionForward p) {                 \
+        emo::attention::forward<EMO_ATTENTION_TYPE_##storage, width, owned, tiles, streamed>(p);                      \
     }
 EMO_ATTENTION_EACH_FORWARD(EMO_ATTENTION_FORWARD_KERNEL)

@@ -23,16 +23,16 @@
     X(DQ, BF16, 2, 32, 128, 2, 32)         \
     X(DQ, BF16, 2, 64, 128, 2, 32)         \
     X(DQ, BF16, 2, 128, 64, 1, 32)         \
-    X(DQ, BF16, 2, 256, 32, 1, 32)
+    X(DQ, BF16, 2, 256, 64, 1, 16)
 #define EMO_ATTENTION_EACH_DKV(X)          \
     X(DKV, F32, 4, 32, 64, 1, 32)          \
     X(DKV, F32, 4, 64, 64, 1, 32)          \
     X(DKV, F32, 4, 128, 64, 1, 8)          \
     X(DKV, F32, 4, 256, 32, 1, 8)          \
     X(DKV, BF16, 2, 32, 128, 2, 32)        \
-    X(DKV, BF16, 2, 64, 128, 2, 32)        \
+    X(DKV, BF16, 2, 64, 128, 2, 16)        \
     X(DKV, BF16, 2, 128, 64, 1, 32)        \
-    X(DKV, BF16, 2, 256, 32, 1, 32)
+    X(DKV, BF16, 2, 256, 64, 1, 16)
 
 /* Bytes of a row in shared memory: whole swizzle periods of 128. */
 #define EMO_ATTENTION_ROW_BYTES(bytes, width) ((bytes) * (width) < 128 ? 128 : (bytes) * (width))

@@ -3,6 +3,7 @@
 #include "../../include/attention.h"
 #include "../reduce.cuh"
 #include "../status.cuh"
+#include "products.cuh"
 
 namespace emo::attention {
 
@@ -43,6 +44,28 @@ template <int ROWS> __device__ __forceinline__ uint32_t greatest(const uint32_t 
 #pragma unroll
     for (int row = WARP; row < ROWS; row += WARP) result = max(result, words[row + threadIdx.x % WARP]);
     return __reduce_max_sync(ALL_LANES, result);
+}
+
+// Scores of unseen keys become -inf. `starts` belong to the warp's queries, the first of which is `first`.
+template <int MT, int NT>
+__device__ __forceinline__ void mask(float (&s)[MT][NT][4], const uint32_t *starts, uint32_t first, uint32_t key0) {
+#pragma unroll
+    for (int m = 0; m < MT; ++m) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const uint32_t row = 16 * m + 8 * half + lane() / 4;
+            const uint32_t start = starts[row], seen = first + row - start;
+#pragma unroll
+            for (int n = 0; n < NT; ++n) {
+#pragma unroll
+                for (int i = 0; i < 2; ++i) {
+                    const uint32_t key = key0 + 8 * n + 2 * (lane() % 4) + i;
+                    // Keys before the start wrap around.
+                    if (key - start > seen) s[m][n][2 * half + i] = -INFINITY;
+                }
+            }
+        }
+    }
 }
 
 // 2^x, within 2 units in the last place; results below the smallest normal number are 0. Source: PTX ISA 9.0, 9.7.3.21.

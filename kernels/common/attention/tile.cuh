@@ -56,20 +56,4 @@ template <class T, int ROWS, int WIDTH> struct Tile {
     }
 };
 
-// Two neighbouring elements of an output row; the second may lie outside it.
-template <class T>
-__device__ __forceinline__ void store_pair(T *row, uint32_t column, uint32_t width, float a, float b, bool vectors) {
-    if (vectors) {
-        if (column >= width) return;
-        if constexpr (sizeof(T) == 2) {
-            *reinterpret_cast<__nv_bfloat162 *>(row + column) = __floats2bfloat162_rn(a, b);
-        } else {
-            *reinterpret_cast<float2 *>(row + column) = make_float2(a, b);
-        }
-        return;
-    }
-    if (column < width) row[column] = narrow<T>(a);
-    if (column + 1 < width) row[column + 1] = narrow<T>(b);
-}
-
 }  // namespace emo::attention
