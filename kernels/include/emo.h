@@ -2,5 +2,7 @@
 #ifndef EMO_H
 #define EMO_H
 #include "attention.h"
+#include "memory.h"
+#include "rms_norm.h"
 #include "status.h"
 #endif
