@@ -56,7 +56,7 @@ __device__ __forceinline__ void walk(const EmoAttentionBackward &p, char *shared
     uint32_t *const words = reinterpret_cast<uint32_t *>(ring + 4 * Queries::BYTES);
 
     const EmoAttentionShape &shape = p.shape;
-    const bool vectors = shape.vectors != 0;
+    const bool wide = shape.wide != 0;
     const uint32_t d = shape.head_dim, group = shape.heads / shape.kv_heads;
     const size_t stride = size_t(shape.heads + 2 * shape.kv_heads) * d, out_stride = size_t(shape.heads) * d;
     const uint32_t last = min(first + OWNED, shape.tokens) - 1;
@@ -68,8 +68,8 @@ __device__ __forceinline__ void walk(const EmoAttentionBackward &p, char *shared
             char *const place = ring + step % 2 * 2 * Queries::BYTES;
             const T *const q = static_cast<const T *>(p.qkv) + query * stride + size_t(head) * d;
             const T *const dout = static_cast<const T *>(p.dout) + query * out_stride + size_t(head) * d;
-            Queries::template fill<THREADS>(place, q, stride, shape.tokens - query, d, vectors);
-            Queries::template fill<THREADS>(place + Queries::BYTES, dout, out_stride, shape.tokens - query, d, vectors);
+            Queries::template fill<THREADS>(place, q, stride, shape.tokens - query, d, wide);
+            Queries::template fill<THREADS>(place + Queries::BYTES, dout, out_stride, shape.tokens - query, d, wide);
             static_assert(STREAMED <= THREADS, "a thread a word");
             if (threadIdx.x < STREAMED) {
                 const uint32_t valid = query + threadIdx.x < shape.tokens ? 4 : 0;
@@ -122,10 +122,10 @@ __device__ __forceinline__ void walk(const EmoAttentionBackward &p, char *shared
         }
     }
     T *const target = static_cast<T *>(p.dqkv) + size_t(shape.heads + kv_head) * d;
-    if constexpr (KEYS) store_rows<T, WIDTH>(target, stride, warp_first, shape.tokens, d, dk, shape.scale, vectors);
+    if constexpr (KEYS) store_rows<T, WIDTH>(target, stride, warp_first, shape.tokens, d, dk, shape.scale, wide);
     if constexpr (VALUES) {
         store_rows<T, WIDTH>(target + size_t(shape.kv_heads) * d, stride, warp_first, shape.tokens, d, dv, 1.0f,
-                             vectors);
+                             wide);
     }
 }
 
@@ -140,9 +140,9 @@ __device__ __forceinline__ void dkv(const EmoAttentionBackward &p) {
     const T *const k =
         static_cast<const T *>(p.qkv) + first * stride + size_t(shape.heads + kv_head) * shape.head_dim;
     const uint32_t rows = shape.tokens - first;
-    Owned::template fill<THREADS>(shared, k, stride, rows, shape.head_dim, shape.vectors != 0);
+    Owned::template fill<THREADS>(shared, k, stride, rows, shape.head_dim, shape.wide != 0);
     Owned::template fill<THREADS>(shared + Owned::BYTES, k + size_t(shape.kv_heads) * shape.head_dim, stride, rows,
-                                  shape.head_dim, shape.vectors != 0);
+                                  shape.head_dim, shape.wide != 0);
     if constexpr (WIDTH <= 128) {
         walk<T, WIDTH, OWNED, MT, STREAMED, true, true>(p, shared, first, kv_head);
     } else {

@@ -12,12 +12,13 @@
 #include "common/attention/output.cuh"
 #include "common/attention/products.cuh"
 #include "common/attention/segments.cuh"
+#include "common/vector.cuh"
 
 namespace emo::attention {
 
 // EMO_ATTENTION_DELTA_LANES lanes share a token's head. The order of the sum is the same for both ways to load.
 template <class T> __device__ __forceinline__ void delta(const EmoAttentionBackward &p) {
-    constexpr int EACH = 16 / int(sizeof(T)), LANES = EMO_ATTENTION_DELTA_LANES;
+    constexpr int EACH = WIDE<T>, LANES = EMO_ATTENTION_DELTA_LANES;
     const EmoAttentionShape &shape = p.shape;
     const size_t rows = size_t(shape.tokens) * shape.heads;
     const size_t row = size_t(blockIdx.x) * (EMO_ATTENTION_DELTA_THREADS / LANES) + threadIdx.x / LANES;
@@ -26,22 +27,19 @@ template <class T> __device__ __forceinline__ void delta(const EmoAttentionBackw
     const uint32_t end = row < rows ? shape.head_dim : 0;
     float sum = 0.0f;
     for (uint32_t first = threadIdx.x % LANES * EACH; first < end; first += LANES * EACH) {
-        union Chunk {
-            uint4 whole;
-            T values[EACH];
-        } a, b;
-        if (shape.vectors != 0) {
-            a.whole = *reinterpret_cast<const uint4 *>(out + first);
-            b.whole = *reinterpret_cast<const uint4 *>(dout + first);
+        float a[EACH], b[EACH];
+        if (shape.wide != 0) {
+            load(a, out + first);
+            load(b, dout + first);
         } else {
 #pragma unroll
             for (int i = 0; i < EACH; ++i) {
-                a.values[i] = first + i < end ? out[first + i] : narrow<T>(0.0f);
-                b.values[i] = first + i < end ? dout[first + i] : narrow<T>(0.0f);
+                a[i] = first + i < end ? widen(out[first + i]) : 0.0f;
+                b[i] = first + i < end ? widen(dout[first + i]) : 0.0f;
             }
         }
 #pragma unroll
-        for (int i = 0; i < EACH; ++i) sum = fmaf(widen(a.values[i]), widen(b.values[i]), sum);
+        for (int i = 0; i < EACH; ++i) sum = fmaf(a[i], b[i], sum);
     }
 #pragma unroll
     for (int mask = LANES / 2; mask > 0; mask /= 2) sum += __shfl_xor_sync(ALL_LANES, sum, mask);
@@ -63,7 +61,7 @@ __device__ __forceinline__ void dq(const EmoAttentionBackward &p) {
     uint32_t *const starts = reinterpret_cast<uint32_t *>(ring + 4 * Keys::BYTES);
 
     const EmoAttentionShape &shape = p.shape;
-    const bool vectors = shape.vectors != 0;
+    const bool wide = shape.wide != 0;
     const uint32_t head = blockIdx.x % shape.heads, d = shape.head_dim;
     const uint32_t first = (gridDim.x / shape.heads - 1 - blockIdx.x / shape.heads) * OWNED;
     const size_t stride = size_t(shape.heads + 2 * shape.kv_heads) * d, out_stride = size_t(shape.heads) * d;
@@ -72,9 +70,9 @@ __device__ __forceinline__ void dq(const EmoAttentionBackward &p) {
     const T *const k = qkv + size_t(shape.heads + kv_head) * d, *const v = k + size_t(shape.kv_heads) * d;
 
     Queries::template fill<THREADS>(queries, qkv + first * stride + size_t(head) * d, stride, shape.tokens - first, d,
-                                    vectors);
+                                    wide);
     Queries::template fill<THREADS>(douts, static_cast<const T *>(p.dout) + first * out_stride + size_t(head) * d,
-                                    out_stride, shape.tokens - first, d, vectors);
+                                    out_stride, shape.tokens - first, d, wide);
     for (uint32_t row = threadIdx.x; row < OWNED; row += THREADS) {
         // A query behind the last token is alone.
         starts[row] = first + row < shape.tokens ? p.starts[first + row] : first + row;
@@ -86,8 +84,8 @@ __device__ __forceinline__ void dq(const EmoAttentionBackward &p) {
         if (tile < tiles) {
             const uint32_t key = from + tile * STREAMED;
             char *const place = ring + tile % 2 * 2 * Keys::BYTES;
-            Keys::template fill<THREADS>(place, k + key * stride, stride, until - key, d, vectors);
-            Keys::template fill<THREADS>(place + Keys::BYTES, v + key * stride, stride, until - key, d, vectors);
+            Keys::template fill<THREADS>(place, k + key * stride, stride, until - key, d, wide);
+            Keys::template fill<THREADS>(place + Keys::BYTES, v + key * stride, stride, until - key, d, wide);
         }
         ptx::copy_commit();
     };
@@ -135,7 +133,7 @@ __device__ __forceinline__ void dq(const EmoAttentionBackward &p) {
         scores_by_rows<T, WIDTH>(sum, ds, keys);
     }
     T *const target = static_cast<T *>(p.dqkv) + size_t(head) * d;
-    store_rows<T, WIDTH>(target, stride, warp_first, shape.tokens, d, sum, shape.scale, vectors);
+    store_rows<T, WIDTH>(target, stride, warp_first, shape.tokens, d, sum, shape.scale, wide);
 }
 
 }  // namespace emo::attention

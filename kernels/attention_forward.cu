@@ -65,7 +65,7 @@ __device__ __forceinline__ void forward(const EmoAttentionForward &p) {
     uint32_t *const starts = reinterpret_cast<uint32_t *>(ring + 3 * Keys::BYTES);
 
     const EmoAttentionShape &shape = p.shape;
-    const bool vectors = shape.vectors != 0;
+    const bool wide = shape.wide != 0;
     const uint32_t head = blockIdx.x % shape.heads, d = shape.head_dim;
     const uint32_t first = (gridDim.x / shape.heads - 1 - blockIdx.x / shape.heads) * OWNED;
     const size_t stride = size_t(shape.heads + 2 * shape.kv_heads) * d;
@@ -74,7 +74,7 @@ __device__ __forceinline__ void forward(const EmoAttentionForward &p) {
     const T *const k = qkv + size_t(shape.heads + kv_head) * d, *const v = k + size_t(shape.kv_heads) * d;
 
     Queries::template fill<THREADS>(queries, qkv + first * stride + size_t(head) * d, stride, shape.tokens - first, d,
-                                    vectors);
+                                    wide);
     find_starts<OWNED>(starts, shape, first);
     __syncthreads();
     const uint32_t from = least<OWNED>(starts), until = min(first + OWNED, shape.tokens);
@@ -84,7 +84,7 @@ __device__ __forceinline__ void forward(const EmoAttentionForward &p) {
         if (at < 2 * tiles) {
             const uint32_t key = from + at / 2 * STREAMED;
             Keys::template fill<THREADS>(ring + place * Keys::BYTES, (at % 2 == 0 ? k : v) + key * stride, stride,
-                                         until - key, d, vectors);
+                                         until - key, d, wide);
         }
         ptx::copy_commit();
     };
@@ -145,7 +145,7 @@ __device__ __forceinline__ void forward(const EmoAttentionForward &p) {
 #pragma unroll
             for (int n = 0; n < OT; ++n) {
                 store_pair(row, 8 * n + 2 * (lane() % 4), d, o[m][n][2 * half] * factor, o[m][n][2 * half + 1] * factor,
-                           vectors);
+                           wide);
             }
         }
     }

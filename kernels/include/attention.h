@@ -1,4 +1,4 @@
-/* Attention: launch parameters and the tiles of every entry point, `emo_attention_<pass>_<storage>_<width>`. */
+/* Attention: launch parameters and the tiles of every entry point, `emo_attention_<pass>_<width>_<storage>`. */
 #ifndef EMO_ATTENTION_H
 #define EMO_ATTENTION_H
 #include "status.h"
@@ -41,15 +41,15 @@
 #define EMO_ATTENTION_DQ_BYTES(row, owned, streamed) ((2 * (owned) + 4 * (streamed)) * (row) + 4 * (owned))
 #define EMO_ATTENTION_DKV_BYTES(row, owned, streamed) ((2 * (owned) + 4 * (streamed)) * (row) + 24 * (streamed))
 
-#define EMO_ATTENTION_TILES(pass, storage, bytes, width, owned, tiles, streamed)                                    \
-    EMO_ATTENTION_##pass##_##storage##_##width##_OWNED = (owned),                                                   \
-    EMO_ATTENTION_##pass##_##storage##_##width##_THREADS = (owned) / (16 * (tiles)) * 32,                           \
-    EMO_ATTENTION_##pass##_##storage##_##width##_SHARED =                                                           \
-        EMO_ATTENTION_##pass##_BYTES(EMO_ATTENTION_ROW_BYTES(bytes, width), owned, streamed),
-enum EmoAttentionTiles {
-    EMO_ATTENTION_EACH_FORWARD(EMO_ATTENTION_TILES)
-    EMO_ATTENTION_EACH_DQ(EMO_ATTENTION_TILES)
-    EMO_ATTENTION_EACH_DKV(EMO_ATTENTION_TILES)
+/* For the host, a tile in one number: owned, warps of a block << 8, dynamic shared memory / 16 << 16. */
+#define EMO_ATTENTION_TILE(pass, storage, bytes, width, owned, tiles, streamed)                                     \
+    EMO_ATTENTION_##pass##_##width##_##storage =                                                                    \
+        (owned) + ((owned) / (16 * (tiles)) << 8) +                                                                 \
+        (EMO_ATTENTION_##pass##_BYTES(EMO_ATTENTION_ROW_BYTES(bytes, width), owned, streamed) / 16 << 16),
+enum EmoAttentionTile {
+    EMO_ATTENTION_EACH_FORWARD(EMO_ATTENTION_TILE)
+    EMO_ATTENTION_EACH_DQ(EMO_ATTENTION_TILE)
+    EMO_ATTENTION_EACH_DKV(EMO_ATTENTION_TILE)
     /* Threads of a block of `emo_attention_delta_<storage>`, and how many of them share one token's head. */
     EMO_ATTENTION_DELTA_THREADS = 256,
     EMO_ATTENTION_DELTA_LANES = 8
@@ -71,7 +71,7 @@ struct EmoAttentionShape {
     uint32_t kv_heads; /* divides heads */
     uint32_t head_dim;
     float scale;      /* multiplies q . k */
-    uint32_t vectors; /* 1 where every pointer and every head begins at a multiple of 16 bytes */
+    uint32_t wide;    /* 1 where every pointer and every head begins at a multiple of 16 bytes */
     struct EmoStatus *status;
 };
 

@@ -20,15 +20,15 @@ template <class T, int ROWS, int WIDTH> struct Tile {
     }
 
     // The block's THREADS start to fill the tile from `rows >= 1` rows of `width` elements, `stride` elements apart.
-    // With `vectors` the copies are asynchronous and belong to the next committed group; otherwise they are done.
+    // With `wide` the copies are asynchronous and belong to the next committed group; otherwise they are done.
     template <int THREADS>
     static __device__ __forceinline__ void fill(char *tile, const T *first, size_t stride, uint32_t rows,
-                                                uint32_t width, bool vectors) {
+                                                uint32_t width, bool wide) {
         constexpr int EACH = 16 / int(sizeof(T)), PER_PASS = THREADS / CHUNKS, PASSES = ROWS / PER_PASS;
         static_assert(THREADS % CHUNKS == 0 && ROWS % PER_PASS == 0, "every thread copies equally many chunks");
         const int column = threadIdx.x % CHUNKS, row0 = threadIdx.x / CHUNKS;
         const uint32_t element = column * EACH;
-        if (vectors) {
+        if (wide) {
             const uint32_t inside = element < width ? 16 : 0;
 #pragma unroll
             for (int pass = 0; pass < PASSES; ++pass) {
