@@ -155,8 +155,8 @@ __device__ __forceinline__ void dkv(const EmoAttentionBackward &p) {
 
 }  // namespace emo::attention
 
-#define EMO_ATTENTION_DKV_KERNEL(pass, storage, bytes, width, owned, tiles, streamed)                                 \
-    extern "C" __global__ void __launch_bounds__((owned) / (16 * (tiles)) * 32, 2)                                    \
+#define EMO_ATTENTION_DKV_KERNEL(pass, storage, bytes, width, owned, tiles, streamed, blocks)                         \
+    extern "C" __global__ void __launch_bounds__((owned) / (16 * (tiles)) * 32, blocks)                               \
         EMO_ATTENTION_ENTRY(dkv, storage, width)(const __grid_constant__ EmoAttentionBackward p) {                    \
         emo::attention::dkv<EMO_ATTENTION_TYPE_##storage, width, owned, tiles, streamed>(p);                          \
     }

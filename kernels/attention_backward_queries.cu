@@ -140,8 +140,8 @@ __device__ __forceinline__ void dq(const EmoAttentionBackward &p) {
 
 EMO_KERNEL_EACH_STORAGE(emo_attention_delta, EMO_ATTENTION_DELTA_THREADS, EmoAttentionBackward, emo::attention::delta)
 
-#define EMO_ATTENTION_DQ_KERNEL(pass, storage, bytes, width, owned, tiles, streamed)                                  \
-    extern "C" __global__ void __launch_bounds__((owned) / (16 * (tiles)) * 32, 2)                                    \
+#define EMO_ATTENTION_DQ_KERNEL(pass, storage, bytes, width, owned, tiles, streamed, blocks)                          \
+    extern "C" __global__ void __launch_bounds__((owned) / (16 * (tiles)) * 32, blocks)                               \
         EMO_ATTENTION_ENTRY(dq, storage, width)(const __grid_constant__ EmoAttentionBackward p) {                     \
         emo::attention::dq<EMO_ATTENTION_TYPE_##storage, width, owned, tiles, streamed>(p);                           \
     }

@@ -25,6 +25,7 @@ __device__ __forceinline__ void online_softmax(float (&s)[MT][NT][4], float (&o)
                                                float (&sum)[MT][2], float log2_scale) {
 #pragma unroll
     for (int m = 0; m < MT; ++m) {
+        float keep[2];
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             float highest = top[m][half];
@@ -32,9 +33,9 @@ __device__ __forceinline__ void online_softmax(float (&s)[MT][NT][4], float (&o)
             for (int n = 0; n < NT; ++n) highest = fmaxf(highest, fmaxf(s[m][n][2 * half], s[m][n][2 * half + 1]));
             highest = fmaxf(highest, __shfl_xor_sync(ALL_LANES, highest, 1));
             highest = fmaxf(highest, __shfl_xor_sync(ALL_LANES, highest, 2));
-            // A query that has seen no key yet keeps weights of 0.
-            const float shift = highest == -INFINITY ? 0.0f : highest * log2_scale;
-            const float keep = exp2_fast(top[m][half] * log2_scale - shift);
+            // A query that has seen no key yet keeps weights of 0. Rounded products: the same maximum keeps exactly 1.
+            const float shift = highest == -INFINITY ? 0.0f : __fmul_rn(highest, log2_scale);
+            keep[half] = exp2_fast(__fmul_rn(top[m][half], log2_scale) - shift);
             top[m][half] = highest;
             float added = 0.0f;
 #pragma unroll
@@ -45,11 +46,14 @@ __device__ __forceinline__ void online_softmax(float (&s)[MT][NT][4], float (&o)
                     added += s[m][n][i];
                 }
             }
-            sum[m][half] = sum[m][half] * keep + added;
+            sum[m][half] = sum[m][half] * keep[half] + added;
+        }
+        // Late tiles seldom bring a new maximum.
+        if (__any_sync(ALL_LANES, keep[0] != 1.0f || keep[1] != 1.0f)) {
 #pragma unroll
             for (int n = 0; n < OT; ++n) {
-                o[m][n][2 * half] *= keep;
-                o[m][n][2 * half + 1] *= keep;
+#pragma unroll
+                for (int i = 0; i < 4; ++i) o[m][n][i] *= keep[i / 2];
             }
         }
     }
@@ -153,8 +157,8 @@ __device__ __forceinline__ void forward(const EmoAttentionForward &p) {
 
 }  // namespace emo::attention
 
-#define EMO_ATTENTION_FORWARD_KERNEL(pass, storage, bytes, width, owned, tiles, streamed)                             \
-    extern "C" __global__ void __launch_bounds__((owned) / (16 * (tiles)) * 32, 2)                                    \
+#define EMO_ATTENTION_FORWARD_KERNEL(pass, storage, bytes, width, owned, tiles, streamed, blocks)                     \
+    extern "C" __global__ void __launch_bounds__((owned) / (16 * (tiles)) * 32, blocks)                               \
         EMO_ATTENTION_ENTRY(forward, storage, width)(const __grid_constant__ EmoAttentionForward p) {                 \
         emo::attention::forward<EMO_ATTENTION_TYPE_##storage, width, owned, tiles, streamed>(p);                      \
     }

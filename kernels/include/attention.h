@@ -5,34 +5,35 @@
 
 /* A head of up to `width` elements is computed as one of `width`, filled up with zeros in shared memory.
    `owned` are the tokens a block produces results for, `tiles` how many tiles of 16 of them a warp has, `streamed` the
-   tokens of one step of its loop. X(pass, storage, bytes of an element, width, owned, tiles, streamed) */
+   tokens of one step of its loop, `blocks` how many blocks a multiprocessor's registers must hold at once.
+   X(pass, storage, bytes of an element, width, owned, tiles, streamed, blocks) */
 #define EMO_ATTENTION_EACH_FORWARD(X)      \
-    X(FORWARD, F32, 4, 32, 64, 1, 64)      \
-    X(FORWARD, F32, 4, 64, 64, 1, 32)      \
-    X(FORWARD, F32, 4, 128, 64, 1, 32)     \
-    X(FORWARD, F32, 4, 256, 64, 1, 8)      \
-    X(FORWARD, BF16, 2, 32, 128, 2, 64)    \
-    X(FORWARD, BF16, 2, 64, 128, 2, 64)    \
-    X(FORWARD, BF16, 2, 128, 128, 2, 32)   \
-    X(FORWARD, BF16, 2, 256, 64, 1, 32)
+    X(FORWARD, F32, 4, 32, 64, 1, 32, 3)      \
+    X(FORWARD, F32, 4, 64, 64, 1, 32, 3)      \
+    X(FORWARD, F32, 4, 128, 64, 1, 32, 2)     \
+    X(FORWARD, F32, 4, 256, 64, 1, 8, 2)      \
+    X(FORWARD, BF16, 2, 32, 128, 2, 32, 3)    \
+    X(FORWARD, BF16, 2, 64, 128, 2, 64, 2)    \
+    X(FORWARD, BF16, 2, 128, 128, 2, 32, 2)   \
+    X(FORWARD, BF16, 2, 256, 64, 1, 32, 2)
 #define EMO_ATTENTION_EACH_DQ(X)           \
-    X(DQ, F32, 4, 32, 64, 1, 32)           \
-    X(DQ, F32, 4, 64, 64, 1, 32)           \
-    X(DQ, F32, 4, 128, 64, 1, 8)           \
-    X(DQ, F32, 4, 256, 32, 1, 8)           \
-    X(DQ, BF16, 2, 32, 128, 2, 32)         \
-    X(DQ, BF16, 2, 64, 128, 2, 32)         \
-    X(DQ, BF16, 2, 128, 64, 1, 32)         \
-    X(DQ, BF16, 2, 256, 64, 1, 16)
+    X(DQ, F32, 4, 32, 64, 1, 32, 3)           \
+    X(DQ, F32, 4, 64, 64, 1, 32, 2)           \
+    X(DQ, F32, 4, 128, 64, 1, 8, 2)           \
+    X(DQ, F32, 4, 256, 32, 1, 8, 2)           \
+    X(DQ, BF16, 2, 32, 128, 2, 32, 3)         \
+    X(DQ, BF16, 2, 64, 128, 2, 32, 2)         \
+    X(DQ, BF16, 2, 128, 64, 1, 32, 2)         \
+    X(DQ, BF16, 2, 256, 64, 1, 16, 2)
 #define EMO_ATTENTION_EACH_DKV(X)          \
-    X(DKV, F32, 4, 32, 64, 1, 32)          \
-    X(DKV, F32, 4, 64, 64, 1, 32)          \
-    X(DKV, F32, 4, 128, 64, 1, 8)          \
-    X(DKV, F32, 4, 256, 32, 1, 8)          \
-    X(DKV, BF16, 2, 32, 128, 2, 32)        \
-    X(DKV, BF16, 2, 64, 128, 2, 16)        \
-    X(DKV, BF16, 2, 128, 64, 1, 32)        \
-    X(DKV, BF16, 2, 256, 64, 1, 16)
+    X(DKV, F32, 4, 32, 64, 1, 32, 2)          \
+    X(DKV, F32, 4, 64, 64, 1, 32, 2)          \
+    X(DKV, F32, 4, 128, 64, 1, 8, 2)          \
+    X(DKV, F32, 4, 256, 32, 1, 8, 2)          \
+    X(DKV, BF16, 2, 32, 128, 2, 32, 2)        \
+    X(DKV, BF16, 2, 64, 128, 2, 16, 2)        \
+    X(DKV, BF16, 2, 128, 64, 1, 32, 2)        \
+    X(DKV, BF16, 2, 256, 64, 1, 16, 2)
 
 /* Bytes of a row in shared memory: whole swizzle periods of 128. */
 #define EMO_ATTENTION_ROW_BYTES(bytes, width) ((bytes) * (width) < 128 ? 128 : (bytes) * (width))
@@ -42,7 +43,7 @@
 #define EMO_ATTENTION_DKV_BYTES(row, owned, streamed) ((2 * (owned) + 4 * (streamed)) * (row) + 24 * (streamed))
 
 /* For the host, a tile in one number: owned, warps of a block << 8, dynamic shared memory / 16 << 16. */
-#define EMO_ATTENTION_TILE(pass, storage, bytes, width, owned, tiles, streamed)                                     \
+#define EMO_ATTENTION_TILE(pass, storage, bytes, width, owned, tiles, streamed, blocks)                             \
     EMO_ATTENTION_##pass##_##width##_##storage =                                                                    \
         (owned) + ((owned) / (16 * (tiles)) << 8) +                                                                 \
         (EMO_ATTENTION_##pass##_BYTES(EMO_ATTENTION_ROW_BYTES(bytes, width), owned, streamed) / 16 << 16),
