@@ -58,7 +58,7 @@ enum EmoAttentionTile {
 
 enum EmoAttentionSite {
     EMO_ATTENTION_OF_TOKEN = EMO_FAMILY_ATTENTION * 256 + 1, /* segments.of_token names no segment */
-    EMO_ATTENTION_OFFSETS = EMO_FAMILY_ATTENTION * 256 + 2,  /* segments.offsets: starts after a token of the segment */
+    EMO_ATTENTION_OFFSETS = EMO_FAMILY_ATTENTION * 256 + 2,  /* segments.offsets: a start behind a token, an end behind all */
     EMO_ATTENTION_END = EMO_FAMILY_ATTENTION * 256 + 3       /* a token lies behind the end of its segment */
 };
 

@@ -13,6 +13,7 @@ __device__ __forceinline__ uint32_t segment_start(const EmoAttentionShape &shape
     if (!below(shape.status, EMO_ATTENTION_OF_TOKEN, token, segment, shape.segments)) return token;
     const uint32_t start = shape.offsets[segment], end = shape.offsets[segment + 1];
     if (!below(shape.status, EMO_ATTENTION_OFFSETS, segment, start, token + 1)) return token;
+    if (!below(shape.status, EMO_ATTENTION_OFFSETS, segment + 1, end, shape.tokens + 1)) return token;
     return below(shape.status, EMO_ATTENTION_END, token, token, end) ? start : token;
 }
 
