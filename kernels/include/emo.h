@@ -5,6 +5,7 @@
 #include "all_to_all.h"
 #include "cross_entropy.h"
 #include "embedding.h"
+#include "attention.h"
 #include "memory.h"
 #include "permutation.h"
 #include "rms_norm.h"
