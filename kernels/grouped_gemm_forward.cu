@@ -1,17 +1,7 @@
 #include "common/gated_row.cuh"
-#include "common/gemm/load.cuh"
-#include "common/gemm/persistent.cuh"
+#include "common/gemm/kernel.cuh"
 
 namespace emo::gemm {
-
-// The rows of group work.group from work.m on.
-template <class Panel>
-__device__ __forceinline__ void begin_rows(Panel &panel, const Work &work, const EmoRows &rows, uint32_t width, EmoStatus *status) {
-    panel.begin(static_cast<const typename Panel::T *>(rows.data), width, [&](uint32_t line) {
-        const uint32_t row = work.m + line;
-        return row < work.m_end ? source_row(rows, row, status) : NO_ROW;
-    });
-}
 
 template <class Tile_, bool VECTORS> struct Forward {
     using Tile = Tile_;
@@ -117,23 +107,5 @@ template <class Tile_, bool VECTORS> struct ExpertsIn {
 
 }  // namespace emo::gemm
 
-using namespace emo::gemm;
-
-#define EMO_GEMM_KERNELS(NAME, PROBLEM, PARAMS, STORAGE, T)                                                              \
-    extern "C" __global__ void __launch_bounds__(EMO_GEMM_THREADS, EMO_GEMM_BLOCKS_LARGE)                                \
-        NAME##_large_##STORAGE(const __grid_constant__ PARAMS p) {                                                       \
-        run(PROBLEM<typename Tiles<T>::Large, true>(p));                                                                 \
-    }                                                                                                                    \
-    extern "C" __global__ void __launch_bounds__(EMO_GEMM_THREADS, EMO_GEMM_BLOCKS_SMALL)                                \
-        NAME##_small_##STORAGE(const __grid_constant__ PARAMS p) {                                                       \
-        run(PROBLEM<typename Tiles<T>::Small, true>(p));                                                                 \
-    }                                                                                                                    \
-    extern "C" __global__ void __launch_bounds__(EMO_GEMM_THREADS, EMO_GEMM_BLOCKS_SMALL)                                \
-        NAME##_scalar_##STORAGE(const __grid_constant__ PARAMS p) {                                                      \
-        run(PROBLEM<typename Tiles<T>::Small, false>(p));                                                                \
-    }
-
-EMO_GEMM_KERNELS(emo_grouped_gemm_forward, Forward, EmoGroupedGemmForward, f32, float)
-EMO_GEMM_KERNELS(emo_grouped_gemm_forward, Forward, EmoGroupedGemmForward, bf16, emo::bf16)
-EMO_GEMM_KERNELS(emo_experts_in, ExpertsIn, EmoExpertsIn, f32, float)
-EMO_GEMM_KERNELS(emo_experts_in, ExpertsIn, EmoExpertsIn, bf16, emo::bf16)
+EMO_GEMM_KERNELS(emo_grouped_gemm_forward, emo::gemm::Forward, EmoGroupedGemmForward)
+EMO_GEMM_KERNELS(emo_experts_in, emo::gemm::ExpertsIn, EmoExpertsIn)

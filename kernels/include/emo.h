@@ -2,4 +2,5 @@
 #ifndef EMO_H
 #define EMO_H
 #include "status.h"
+#include "grouped_gemm.h"
 #endif

@@ -71,16 +71,15 @@ struct EmoGroupedGemmDgrad {
     struct EmoGroups groups;
     struct EmoRows dy; /* [.., outputs] */
     const void *w;     /* [groups, outputs, inputs] */
-    void *dx;          /* rows of inputs elements, dx_stride elements apart */
+    void *dx;          /* [rows, inputs] */
     uint32_t inputs;
     uint32_t outputs;
-    uint32_t dx_stride;
     uint32_t accumulate;
     struct EmoStatus *status;
 };
 
 /* With da'_r = dy_r w[g] and a_r = act(pre_r): the row's dweight <da'_r, a_r> in parts, weight_r a_r, and
-   dpre_r = (weight_r da'_r + extra_r) act'(pre_r), where extra_r waits in the first `hidden` columns of dpre_r. */
+   dpre_r = (weight_r da'_r + extra_r) act'(pre_r), where extra_r waits where weight_r a_r will be. */
 struct EmoExpertsOutDgrad {
     struct EmoGroups groups;
     struct EmoRows dy;     /* [.., width] */

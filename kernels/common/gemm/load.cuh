@@ -16,6 +16,7 @@ __device__ __forceinline__ uint32_t source_row(const EmoRows &operand, uint32_t 
 }
 
 // Copies `valid` elements and fills the chunk with zeros. With VECTORS, chunks are whole or absent, and 16-byte aligned.
+// Nothing is read where `valid` is 0, so `from` may then point anywhere.
 template <class T, bool VECTORS>
 __device__ __forceinline__ void copy_chunk(unsigned char *shared, const T *from, uint32_t valid) {
     if constexpr (VECTORS) {
@@ -42,32 +43,33 @@ template <class Tile, int LINES, bool VECTORS> struct PanelAlongReduction {
     static constexpr int PASSES = LINES / LINES_A_PASS;
     static_assert(LINES % LINES_A_PASS == 0, "whole passes");
 
-    const T *matrix;
-    uint32_t width;
-    uint32_t row[PASSES];
+    const T *line_at[PASSES];  // where this thread's chunk of each line begins
+    uint32_t width, lines;     // elements a line, and which passes have one
 
     // Line i is the matrix row row_of(i), which may be NO_ROW.
-    template <class RowOf> __device__ __forceinline__ void begin(const T *matrix_, uint32_t width_, RowOf row_of) {
-        matrix = matrix_;
+    template <class RowOf> __device__ __forceinline__ void begin(const T *matrix, uint32_t width_, RowOf row_of) {
         width = width_;
+        lines = 0;
 #pragma unroll
-        for (int pass = 0; pass < PASSES; ++pass) row[pass] = row_of(threadIdx.x / CHUNKS + pass * LINES_A_PASS);
+        for (int pass = 0; pass < PASSES; ++pass) {
+            const uint32_t row = row_of(threadIdx.x / CHUNKS + pass * LINES_A_PASS);
+            lines |= uint32_t(row != NO_ROW) << pass;
+            line_at[pass] = matrix + size_t(row != NO_ROW ? row : 0) * width + threadIdx.x % CHUNKS * Tile::VECTOR;
+        }
     }
 
     __device__ __forceinline__ void copy(unsigned char *panel, uint32_t k) {
-        const uint32_t chunk = threadIdx.x % CHUNKS, column = k + chunk * Tile::VECTOR;
-        const uint32_t valid = present<Tile::VECTOR>(column, width);
+        const uint32_t chunk = threadIdx.x % CHUNKS, valid = present<Tile::VECTOR>(k + chunk * Tile::VECTOR, width);
 #pragma unroll
         for (int pass = 0; pass < PASSES; ++pass) {
             const uint32_t line = threadIdx.x / CHUNKS + pass * LINES_A_PASS;
-            const bool any = row[pass] != NO_ROW && valid != 0;
-            const T *from = any ? matrix + size_t(row[pass]) * width + column : matrix;
-            copy_chunk<T, VECTORS>(panel + chunk_offset<T, Tile::K, ALONG>(line, chunk), from, any ? valid : 0);
+            const uint32_t at = chunk_offset<T, Tile::K, ALONG>(line, chunk);
+            copy_chunk<T, VECTORS>(panel + at, line_at[pass] + k, lines >> pass & 1 ? valid : 0);
         }
     }
 };
 
-// A panel of K matrix rows, the rows being the reduction, by LENGTH columns from `column` on.
+// A panel of K matrix rows, the rows being the reduction, by LENGTH columns. GATHERED, the rows are those of an EmoRows.
 template <class Tile, int LENGTH, bool VECTORS, bool GATHERED> struct PanelAlongExtent {
     using T = typename Tile::T;
     static constexpr Along ALONG = Along::EXTENT;
@@ -75,41 +77,40 @@ template <class Tile, int LENGTH, bool VECTORS, bool GATHERED> struct PanelAlong
     static constexpr int PASSES = Tile::K / LINES_A_PASS;
     static_assert(Tile::K % LINES_A_PASS == 0, "whole passes");
 
-    const T *matrix;
-    uint32_t width, column, end;
-    uint32_t row[GATHERED ? PASSES : 1];
+    const T *columns;                        // this thread's chunk of row 0
+    uint32_t width, valid, end;              // elements a row, of the chunk, rows
+    uint32_t row[GATHERED ? PASSES : 1];     // the next panel's rows
 
-    // Rows before `end`; `operand` is looked at only when GATHERED, from row k on.
-    __device__ __forceinline__ void begin(const T *matrix_, uint32_t width_, uint32_t column_, uint32_t k, uint32_t end_,
-                                          const EmoRows &operand, EmoStatus *status) {
-        matrix = matrix_;
+    // From column `column` on, of the rows below `end`.
+    __device__ __forceinline__ void begin(const T *matrix, uint32_t width_, uint32_t column, uint32_t end_) {
+        column += threadIdx.x % CHUNKS * Tile::VECTOR;
+        columns = matrix + column;
         width = width_;
-        column = column_ + threadIdx.x % CHUNKS * Tile::VECTOR;
+        valid = present<Tile::VECTOR>(column, width);
         end = end_;
-        look_up(k, operand, status);
     }
 
-    // Fetches the row numbers of the next panel while this one is on its way.
-    __device__ __forceinline__ void look_up(uint32_t k, const EmoRows &operand, EmoStatus *status) {
-        if constexpr (GATHERED) {
+    // Fetches the row numbers of the panel that begins at k, while the one before it is on its way.
+    __device__ __forceinline__ void look_up(const EmoRows &rows, uint32_t k, EmoStatus *status) {
+        static_assert(GATHERED, "without a gather, rows are what they are");
 #pragma unroll
-            for (int pass = 0; pass < PASSES; ++pass) {
-                const uint32_t r = k + threadIdx.x / CHUNKS + pass * LINES_A_PASS;
-                row[pass] = r < end ? source_row(operand, r, status) : NO_ROW;
-            }
+        for (int pass = 0; pass < PASSES; ++pass) {
+            const uint32_t r = k + threadIdx.x / CHUNKS + pass * LINES_A_PASS;
+            row[pass] = r < end ? source_row(rows, r, status) : NO_ROW;
         }
     }
 
     __device__ __forceinline__ void copy(unsigned char *panel, uint32_t k) {
-        const uint32_t chunk = threadIdx.x % CHUNKS, valid = present<Tile::VECTOR>(column, width);
 #pragma unroll
         for (int pass = 0; pass < PASSES; ++pass) {
             const uint32_t line = threadIdx.x / CHUNKS + pass * LINES_A_PASS;
-            uint32_t source = k + line < end ? k + line : NO_ROW;
-            if constexpr (GATHERED) source = row[pass];
-            const bool any = source != NO_ROW && valid != 0;
-            const T *from = any ? matrix + size_t(source) * width + column : matrix;
-            copy_chunk<T, VECTORS>(panel + chunk_offset<T, LENGTH, ALONG>(line, chunk), from, any ? valid : 0);
+            const uint32_t at = chunk_offset<T, LENGTH, ALONG>(line, threadIdx.x % CHUNKS);
+            if constexpr (GATHERED) {
+                const bool any = row[pass] != NO_ROW;
+                copy_chunk<T, VECTORS>(panel + at, columns + size_t(any ? row[pass] : 0) * width, any ? valid : 0);
+            } else {
+                copy_chunk<T, VECTORS>(panel + at, columns + size_t(k + line) * width, k + line < end ? valid : 0);
+            }
         }
     }
 };
