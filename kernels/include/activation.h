@@ -15,26 +15,29 @@ enum EmoActivation {
 /* How a gated row holds its two halves: [gate: width | up: width], or gate and up of one unit side by side. */
 enum EmoGateLayout { EMO_GATE_CONCATENATED = 0, EMO_GATE_INTERLEAVED = 1 };
 
-/* Threads of a block of the element-wise kernels, and columns of a row that one block covers. */
 enum { EMO_ACTIVATION_THREADS = 256 };
 
-/* out = f(gate) * up, or f(pre); backward: dpre from dout. */
-struct EmoActivationParams {
+/* forward: out = f(gate) * up, or f(pre). backward: out = dpre from dout. A thread owns one run of units: 16 bytes of them
+   where `wide`, else one. */
+struct EmoActivationRows {
     const void *pre;  /* [rows, 2 width] gated, else [rows, width] */
     const void *dout; /* [rows, width], backward only */
-    void *out;        /* [rows, width] forward, [rows, pre] backward */
-    uint64_t elements; /* rows * width */
+    void *out;        /* [rows, width] forward, like pre backward */
+    uint32_t runs;
     uint32_t width;
     uint32_t gated;
     uint32_t layout;
     uint32_t activation;
+    uint32_t wide; /* pointers and rows are multiples of 16 bytes */
 };
 
-/* y = clamp(x, -limit, limit); backward: y = dy where |x| <= limit, else 0, in place. */
-struct EmoClampParams {
+/* forward: y = min(max(x, -limit), limit). backward: y = 0 where |x| > limit, in place. A thread owns 16 bytes, or one
+   element where the pointers are not multiples of 16 bytes. */
+struct EmoClamp {
     const void *x;
     void *y;
-    uint64_t elements;
+    uint64_t len;
     float limit;
+    uint32_t wide;
 };
 #endif

@@ -19,7 +19,24 @@ enum EmoGemmTile {
     EMO_GEMM_STAGES_BF16 = 4,
     EMO_GEMM_STAGES_F32 = 3,
     EMO_GEMM_BLOCKS_LARGE = 2, /* resident blocks a multiprocessor that registers and shared memory allow */
-    EMO_GEMM_BLOCKS_SMALL = 3
+    EMO_GEMM_BLOCKS_SMALL = 3,
+    EMO_EXPERTS_THREADS = 128 /* rows a block of the experts' dweights */
+};
+
+/* The index arguments, for reports. */
+enum EmoGemmSite {
+    EMO_SITE_GROUPED_GEMM_FORWARD_OFFSETS = EMO_FAMILY_GEMM * 256 + 1,
+    EMO_SITE_GROUPED_GEMM_FORWARD_GATHER,
+    EMO_SITE_GROUPED_GEMM_DGRAD_OFFSETS,
+    EMO_SITE_GROUPED_GEMM_DGRAD_GATHER,
+    EMO_SITE_GROUPED_GEMM_WGRAD_OFFSETS,
+    EMO_SITE_GROUPED_GEMM_WGRAD_X_GATHER,
+    EMO_SITE_GROUPED_GEMM_WGRAD_DY_GATHER,
+    EMO_SITE_EXPERTS_FORWARD_OFFSETS,
+    EMO_SITE_EXPERTS_FORWARD_TOKEN,
+    EMO_SITE_EXPERTS_BACKWARD_OFFSETS,
+    EMO_SITE_EXPERTS_BACKWARD_TOKEN,
+    EMO_SITE_EXPERTS_BACKWARD_ORDER
 };
 
 /* Group g owns rows offsets[g]..offsets[g + 1]; without offsets, rows g group_rows..min((g + 1) group_rows, rows). */
@@ -90,6 +107,7 @@ struct EmoExpertsOutDgrad {
     void *dpre;            /* [rows, 2 hidden | hidden] */
     void *weighted;        /* [rows, hidden] */
     float *partials;       /* [rows, parts] */
+    float *dweights;       /* [slots] */
     uint32_t slots;
     uint32_t order_site;
     uint32_t parts;

@@ -25,7 +25,7 @@ __device__ __forceinline__ void begin_rows(Panel &panel, const Work &work, const
 #define EMO_GEMM_KERNELS_OF(NAME, PROBLEM, PARAMS, STORAGE, T)                                             \
     EMO_GEMM_KERNEL(NAME##_large, Large, EMO_GEMM_BLOCKS_LARGE, PROBLEM, PARAMS, STORAGE, T, true)         \
     EMO_GEMM_KERNEL(NAME##_small, Small, EMO_GEMM_BLOCKS_SMALL, PROBLEM, PARAMS, STORAGE, T, true)         \
-    EMO_GEMM_KERNEL(NAME##_scalar, Small, EMO_GEMM_BLOCKS_SMALL, PROBLEM, PARAMS, STORAGE, T, false)
+    EMO_GEMM_KERNEL(NAME##_scalar, Small, EMO_GEMM_BLOCKS_LARGE, PROBLEM, PARAMS, STORAGE, T, false)
 #define EMO_GEMM_KERNELS(NAME, PROBLEM, PARAMS)              \
     EMO_GEMM_KERNELS_OF(NAME, PROBLEM, PARAMS, f32, float)   \
     EMO_GEMM_KERNELS_OF(NAME, PROBLEM, PARAMS, bf16, emo::bf16)
