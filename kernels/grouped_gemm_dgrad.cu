@@ -106,14 +106,15 @@ template <class Tile_, bool VECTORS> struct ExpertsOutDgrad {
     }
 
     __device__ __forceinline__ void finish(const Work &work, const Product &product, unsigned char *shared) {
-        constexpr int LANES = Tile::WARP_N / Tile::VECTOR;  // that share a line
+        constexpr int LANES = EMO_EXPERTS_PART / RUN_LENGTH;  // that share a part of a row
+        static_assert(Tile::WARP_N % EMO_EXPERTS_PART == 0, "whole parts");
         each_run<Tile, 1>(product, shared, [&](uint32_t line, uint32_t at, float (&run)[1][RUN_LENGTH]) {
             const uint32_t row = work.m + line, unit = work.n + at;
-            float dot = row < work.m_end && unit < p.hidden ? units(row, unit, run[0]) : 0.0f;
+            const bool inside = row < work.m_end && unit < p.hidden;
+            float dot = inside ? units(row, unit, run[0]) : 0.0f;
 #pragma unroll
             for (int distance = LANES / 2; distance > 0; distance /= 2) dot += __shfl_xor_sync(ALL_LANES, dot, distance);
-            const uint32_t part = work.n / Tile::WARP_N + Product::warp_n() / Tile::WARP_N;
-            if (threadIdx.x % LANES == 0 && row < work.m_end && part < p.parts) p.partials[size_t(row) * p.parts + part] = dot;
+            if (inside && unit % EMO_EXPERTS_PART == 0) p.partials[size_t(row) * p.parts + unit / EMO_EXPERTS_PART] = dot;
         });
     }
 };

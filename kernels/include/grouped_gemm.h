@@ -20,7 +20,8 @@ enum EmoGemmTile {
     EMO_GEMM_STAGES_F32 = 3,
     EMO_GEMM_BLOCKS_LARGE = 2, /* resident blocks a multiprocessor that registers and shared memory allow */
     EMO_GEMM_BLOCKS_SMALL = 3,
-    EMO_EXPERTS_THREADS = 128 /* rows a block of the experts' dweights */
+    EMO_EXPERTS_PART = 32,    /* units that a part of a row's dweight sums over */
+    EMO_EXPERTS_THREADS = 128 /* rows a block of the sum over these parts */
 };
 
 /* The index arguments, for reports. */
@@ -106,7 +107,7 @@ struct EmoExpertsOutDgrad {
     const float *weights;  /* [slots] */
     void *dpre;            /* [rows, 2 hidden | hidden] */
     void *weighted;        /* [rows, hidden] */
-    float *partials;       /* [rows, parts] */
+    float *partials;       /* [rows, parts], parts = ceil(hidden / EMO_EXPERTS_PART) */
     float *dweights;       /* [slots] */
     uint32_t slots;
     uint32_t order_site;
