@@ -78,10 +78,12 @@ template <class Tile, Along A, Along B> struct Multiply {
         }
     }
 
-    // x = high + low + an error below 2^-22 |x|, both parts tf32.
+    // x = high + low + less than the last bit of x, both parts tf32: high is x rounded to 10 bits of mantissa (the carry of the
+    // addition may pass into the exponent), what remains has 12 bits, and low drops one. Of a NaN, low at least is one.
     __device__ __forceinline__ static void split(uint32_t x, uint32_t &high, uint32_t &low) {
-        high = ptx::to_tf32(__uint_as_float(x));
-        low = ptx::to_tf32(__uint_as_float(x) - __uint_as_float(high));
+        constexpr uint32_t HALF = 1u << 12, KEPT = ~((1u << 13) - 1);
+        high = (x + HALF) & KEPT;
+        low = __float_as_uint(__uint_as_float(x) - __uint_as_float(high)) & KEPT;
     }
 
     __device__ __forceinline__ void multiply(const Fragments &f) {
