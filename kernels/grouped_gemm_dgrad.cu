@@ -1,3 +1,21 @@
+// Grouped products backward, to the rows.
+//
+// emo_grouped_gemm_dgrad   dx_r = dy_{gather r} w[g], or dx_r += that
+// emo_experts_out_dgrad    da'_r = dy_{token r} w[g], with s = order[r], f and f' of the activation at gate_r:
+//                          dweights[s] = <da'_r, act(pre_r)> in parts of 32 units, weighted_r = weights[s] act(pre_r),
+//                          da_r = weights[s] da'_r + extra_r, dgate_r = da_r up_r f'_r, dup_r = da_r f_r
+//
+// Layout: as kernels/grouped_gemm_forward.cu; w lies across the reduction and is transposed on its way to the tensor cores
+// (ldmatrix.trans; f32 by 32-bit loads, which the permutation of chunks keeps free of bank conflicts).
+// The expert's output is never kept: <dy, y> = <dy W, act(pre)>. Each part of that sum has one owner; kernels/experts.cu adds
+// them in ascending order. `weighted` is what the output projection's wgrad reads, so that it needs no weights.
+//
+// Bytes, s = sizeof(T): floor (sources outputs + groups outputs inputs + rows inputs) s; with the activation another
+// rows pre s to read, rows (pre + hidden) s to write and rows hidden / 8 for the parts. FLOPs: 2 rows inputs outputs.
+// Per tile, 128 threads, no spills on sm_80, sm_90a and sm_100a:
+//   bf16 large  64 KiB  228 to 246 registers  2 blocks a multiprocessor      small  48 KiB  153 to 161 registers  3 blocks
+//   f32  large  72 KiB  180 to 226 registers  2 blocks                       small  48 KiB  117 to 155 registers  3 blocks
+// Known limits: as the forward kernels.
 #include "common/gated_row.cuh"
 #include "common/gemm/kernel.cuh"
 

@@ -1,3 +1,27 @@
+// Grouped products forward: one matrix a group of rows.
+//
+// emo_grouped_gemm_forward   y_r = x_{gather r} w[g]^T (+ bias)                    for the rows r of group g
+// emo_experts_in             pre_r = x_{token r} w[g]^T, activated_r = act(pre_r)   act(gate) * up where gated
+//
+// Layout: x [sources, inputs], w [groups, outputs, inputs], y [rows, outputs], all in T; both operands lie along the
+// reduction. Gated, w holds gate rows then up rows, or the two of a unit side by side (`layout`), and pre likewise. Groups of
+// any sizes, also none; any widths. _large and _small need every pointer and every row at multiples of 16 bytes, _scalar
+// nothing. Grid: any number of blocks of 128 threads (persistent), dynamic shared memory STAGES (M + N) K sizeof(T).
+//
+// How: common/gemm/schedule.cuh finds tiles, load.cuh copies them (cp.async, rows picked as they are read), multiply.cuh
+// feeds mma.sync (bf16; f32 as three tf32 products), persistent.cuh joins these and stages the outputs.
+// The activation leaves with pre: reading pre again in the second product would cost 2h for its h of bytes at each of its
+// column tiles, and the exponentials as often.
+//
+// Bytes, s = sizeof(T): floor (sources inputs + groups outputs inputs + rows outputs) s (activated: + rows hidden s);
+// through L2, each tile reads (M + N) inputs s. FLOPs: 2 rows inputs outputs, at the floor but for the last tile of a group.
+// Per tile, 128 threads, no spills on sm_80, sm_90a and sm_100a:
+//   bf16 large  128 x 128 x 32, 4 stages  64 KiB  228 to 241 registers  2 blocks a multiprocessor
+//   bf16 small   64 x 128 x 32, 4 stages  48 KiB  156 to 162 registers  3 blocks
+//   f32  large  128 x  64 x 32, 3 stages  72 KiB  174 to 210 registers  2 blocks
+//   f32  small   64 x  64 x 32, 3 stages  48 KiB  126 to 156 registers  3 blocks
+// Known limits: 2^31 rows and 2^31 tiles; f32 infinities become NaN (inf - inf in the split); on Hopper and Blackwell
+// mma.sync does not reach what wgmma and tcgen05 do.
 #include "common/gated_row.cuh"
 #include "common/gemm/kernel.cuh"
 

@@ -26,10 +26,11 @@ fn weight_part<S: CudaStorage>(shape: Shape) -> usize {
     const FILLED: usize = 256;
     /// Rows that are worth a tile's trip through memory.
     const WORTH: usize = 512;
-    let tiles = shape.outputs.div_ceil(EMO_GEMM_LARGE_M as usize)
-        * shape.inputs.div_ceil(tile_columns::<S>() as usize);
+    let rows_of_tiles = shape.outputs.div_ceil(EMO_GEMM_LARGE_M as usize);
+    let tiles = rows_of_tiles.saturating_mul(shape.inputs.div_ceil(tile_columns::<S>() as usize));
     let parts = (FILLED / tiles.max(1)).min(shape.rows / WORTH).max(1);
-    shape.rows.div_ceil(parts).next_multiple_of(EMO_GEMM_DEPTH as usize).max(1)
+    let depth = EMO_GEMM_DEPTH as usize;
+    shape.rows.div_ceil(parts).div_ceil(depth).saturating_mul(depth).max(depth)
 }
 
 /// Rows of a part of the bias's gradient: at most 256 parts.
