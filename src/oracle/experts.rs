@@ -38,7 +38,7 @@ fn rebuilt(order: &[u32], token: &[u32], offsets: &[u32], inverse: &[u32]) -> re
 /// Order and token of each row from the rows of the slots.
 fn plan_of_inverse(op: &'static str, inverse: &[u32], top_k: usize) -> Result<reference::permutation::Plan> {
     let mut order = vec![0; inverse.len()];
-    host::permutation(op, "inverse", inverse, &mut order)?;
+    host::permutation(op, "inverse", inverse, &mut order, 1u32)?;
     for (slot, &row) in inverse.iter().enumerate() {
         order[row as usize] = slot as u32;
     }
@@ -178,7 +178,7 @@ pub(super) fn experts_backward<S: Real>(args: experts::Backward<'_, OracleIn<S>>
     args.check(0)?;
     host::offsets("experts_backward", "offsets", args.offsets, args.shape.rows())?;
     host::below("experts_backward", "token", args.token, args.shape.tokens)?;
-    host::permutation("experts_backward", "order", args.order, &mut vec![0; args.order.len()])?;
+    host::permutation("experts_backward", "order", args.order, &mut vec![0u32; args.order.len()], 1)?;
     let plan = rebuilt(args.order, args.token, args.offsets, &[]);
     let gradients = reference::experts::backward(
         &mlp(args.shape),
