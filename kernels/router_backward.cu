@@ -10,7 +10,7 @@
 //
 // A warp takes a token, as in the forward pass. A block owns consecutive tokens whose number does not depend on the card,
 // its warps take them in turn, and each keeps the sums for the bias in registers; the block adds its warps' sums in order and
-// leaves one row, and `emo_router_bias` adds the rows in order: bit-identical from run to run.
+// leaves one row, and `emo_sum_rows` adds the rows in order: bit-identical from run to run.
 //
 // Layout: rows dense and row-major, f32, no alignment. Reads p, dprobs, 16 k bytes of slots, and the logits only where the
 // scores do not give softmax(z); writes 4 E bytes a token: the floor. FLOPs: about 8 E a token.
@@ -175,12 +175,3 @@ EMO_ROUTER_BACKWARD(128, 3)
 EMO_ROUTER_BACKWARD(256, 2)
 EMO_ROUTER_BACKWARD(512, 1)
 EMO_ROUTER_BACKWARD(1024, 1)
-
-// A thread an expert. The rows are few (EMO_ROUTER_PARTS at most) and lie in the L2 cache.
-extern "C" __global__ void __launch_bounds__(EMO_ROUTER_THREADS) emo_router_bias(const __grid_constant__ EmoRouterBias p) {
-    const uint32_t e = blockIdx.x * EMO_ROUTER_THREADS + threadIdx.x;
-    if (e >= p.experts) return;
-    double sum = 0.0;
-    for (uint32_t part = 0; part < p.parts; ++part) sum += p.partial[static_cast<size_t>(part) * p.experts + e];
-    p.dbias[e] = static_cast<float>(static_cast<double>(p.dbias[e]) + sum);
-}

@@ -57,16 +57,8 @@ struct EmoRouterBackward {
     const float *dprobs;          /* [tokens, routed] or null */
     double z_coefficient;
     float *dlogits;               /* [tokens, experts] */
-    double *partial;              /* [blocks, experts]: sums of dlogits over a block's tokens; null: no bias gradient */
+    double *partial;              /* [blocks, experts]: sums of dlogits over a block's tokens; null: not asked for */
     uint32_t tokens_per_block;
     struct EmoStatus *status;
-};
-
-/* dbias += the sum of the partial rows, in order. */
-struct EmoRouterBias {
-    const double *partial;        /* [parts, experts] */
-    float *dbias;                 /* [experts] */
-    uint32_t parts;
-    uint32_t experts;
 };
 #endif
