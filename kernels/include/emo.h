@@ -2,7 +2,9 @@
 #ifndef EMO_H
 #define EMO_H
 #include "losses.h"
+#include "memory.h"
 #include "pool.h"
+#include "rms_norm.h"
 #include "router.h"
 #include "router_logits.h"
 #include "smoothing.h"

@@ -17,11 +17,16 @@ pub(super) fn step(cpu: &Cpu, args: Step<'_, Cpu>) -> Result<()> {
     let len = args.params.len();
     let rates = Rates::new(&args.hyper);
     let (m, v) = (DisjointMut::new(args.m), DisjointMut::new(args.v));
+    let copy = args.copy.map(DisjointMut::new);
     cpu.threads.for_each_chunk(args.params, CHUNK, |chunk, params, _| {
         let range = chunk * CHUNK..len.min((chunk + 1) * CHUNK);
         // SAFETY: chunks are distinct, so the ranges are disjoint.
         let (m, v) = unsafe { (m.slice_mut(range.clone()), v.slice_mut(range.clone())) };
-        cpu.isa.dispatch(Update { rates, params, grads: &args.grads[range], m, v });
+        cpu.isa.dispatch(Update { rates, params, grads: &args.grads[range.clone()], m, v });
+        if let Some(copy) = &copy {
+            // SAFETY: as above.
+            unsafe { copy.slice_mut(range) }.copy_from_slice(params);
+        }
     });
     Ok(())
 }

@@ -65,6 +65,7 @@ impl Cpu {
 
 impl Backend for Cpu {
     type Real = f32;
+    type Storage = f32;
     type Buffer<T: Element> = Buffer<T>;
     type View<'a, T: Element> = &'a [T];
     type ViewMut<'a, T: Element> = &'a mut [T];

@@ -1,8 +1,8 @@
 //! AdamW and the global gradient norm, over flat parameter arenas.
 
-use super::check::{length, require};
+use super::check::{length, optional, require};
 use crate::Result;
-use crate::backend::{Backend, Len, View, ViewMut};
+use crate::backend::{Backend, Len, StoredMut, View, ViewMut};
 
 /// Settings of one AdamW step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,6 +37,8 @@ pub struct Step<'a, B: Backend> {
     pub m: ViewMut<'a, B>,
     /// Second moments.
     pub v: ViewMut<'a, B>,
+    /// Output: the new parameters as ops read them, where [`Backend::masters_as_stored`] has nothing to give.
+    pub copy: Option<StoredMut<'a, B>>,
 }
 
 impl<B: Backend> Step<'_, B> {
@@ -51,7 +53,8 @@ impl<B: Backend> Step<'_, B> {
         let len = self.params.len();
         length(OP, "grads", &self.grads, &[len])?;
         length(OP, "m", &self.m, &[len])?;
-        length(OP, "v", &self.v, &[len])
+        length(OP, "v", &self.v, &[len])?;
+        optional(OP, "copy", &self.copy, &[len])
     }
 }
 

@@ -187,6 +187,9 @@ pub(super) fn adamw(args: adamw::Step<'_, Oracle>) -> Result<()> {
     let hyper = reference::adamw::Hyper { lr, beta1, beta2, eps, weight_decay };
     let grads: Vec<f64> = args.grads.iter().map(|grad| grad * grad_scale).collect();
     reference::adamw::step(&hyper, step, args.params, &grads, args.m, args.v);
+    if let Some(copy) = args.copy {
+        copy.copy_from_slice(args.params);
+    }
     Ok(())
 }
 

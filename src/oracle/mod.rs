@@ -10,7 +10,7 @@ mod routing;
 
 use std::ops::Range;
 
-use crate::backend::{Backend, Element, Len, View, ViewMut};
+use crate::backend::{Backend, Element, Len, Stored, StoredMut};
 use crate::ops::{
     activation, adamw, attention, cross_entropy, embedding, experts as expert_ops, grouped_gemm, linear,
     losses, permutation, pool, rms_norm, rope, router, router_logits, smoothing,
@@ -44,6 +44,7 @@ fn store(target: &mut [f64], source: &[f64], accumulate: bool) {
 
 impl Backend for Oracle {
     type Real = f64;
+    type Storage = f64;
     type Buffer<T: Element> = OracleBuffer<T>;
     type View<'a, T: Element> = &'a [T];
     type ViewMut<'a, T: Element> = &'a mut [T];
@@ -104,7 +105,7 @@ impl Backend for Oracle {
         Ok(())
     }
 
-    fn add(&self, x: View<'_, Self>, y: ViewMut<'_, Self>) -> Result<()> {
+    fn add(&self, x: Stored<'_, Self>, y: StoredMut<'_, Self>) -> Result<()> {
         if x.len() != y.len() {
             return Err(Error::Length { op: "add", arg: "y", expected: x.len(), found: y.len() });
         }

@@ -9,6 +9,7 @@ pub mod error;
 pub mod metrics;
 pub mod model;
 pub mod progress;
+mod replace;
 pub mod report;
 pub mod train;
 

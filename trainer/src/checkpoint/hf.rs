@@ -4,17 +4,16 @@
 //! Written: `emo`, one f32 file, names of emo.md 8.2.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use emo::backend::Backend;
 use serde_json::Value;
 
-use super::replace::replace;
 use super::safetensors::{Planned, Reader};
 use super::{Error, Family, HfTensor, Result, hf_config, hf_names, safetensors};
 use crate::model::{Capacity, Layout, Model, ModelConfig};
+use crate::replace::replace_with;
 
 const CONFIG: &str = "config.json";
 const SINGLE: &str = "model.safetensors";
@@ -113,7 +112,7 @@ pub fn save<B: Backend>(folder: &Path, model: &Model<B>) -> Result<Vec<PathBuf>>
     })?;
     let path = folder.join(CONFIG);
     let config = format!("{:#}\n", config_json(model.config())?);
-    replace(&path, |file| file.write_all(config.as_bytes()).map_err(Error::io(&path)))?;
+    replace_with(&path, config.as_bytes()).map_err(Error::io(&path))?;
     Ok(vec![path, weights])
 }
 

@@ -15,7 +15,6 @@ pub mod folder;
 pub mod hf;
 mod hf_config;
 mod hf_names;
-pub(crate) mod replace;
 pub mod safetensors;
 pub mod state;
 

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
-use super::replace::replace;
 use super::{Error, Result};
+use crate::replace::replace;
 
 /// The format's own bound on the header, in bytes.
 const LONGEST_HEADER: u64 = 100_000_000;
@@ -119,7 +119,8 @@ pub fn write(
     let mut header = serde_json::to_vec(&header).map_err(|error| Error::format(path, error))?;
     // The data starts at a multiple of 8 bytes.
     header.resize(header.len().next_multiple_of(8), b' ');
-    replace(path, |file| {
+    let failed = |error| Error::io(path)(error);
+    replace(path, failed, |file| {
         file.write_all(&(header.len() as u64).to_le_bytes()).map_err(Error::io(path))?;
         file.write_all(&header).map_err(Error::io(path))?;
         for (index, tensor) in tensors.iter().enumerate() {

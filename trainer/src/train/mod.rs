@@ -5,9 +5,11 @@
 
 pub mod flops;
 pub mod folder;
+mod freeze;
 pub mod inputs;
 pub mod interrupt;
 pub mod optimiser;
+mod pools;
 pub mod pretrain;
 pub mod schedule;
 pub mod session;

@@ -1,7 +1,6 @@
 //! The loop: step, validate, save, tell.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,13 +13,13 @@ use super::session::{Outcome, Session};
 use super::text::Text;
 use super::throughput::Throughput;
 use super::validation::Validation;
-use crate::checkpoint::replace::replace;
-use crate::checkpoint::{self, folder};
+use crate::checkpoint::folder;
 use crate::config::{Config, Losses as Weights};
 use crate::error::{Error, Result};
 use crate::metrics::{LoadSummary, MetricsWriter, Record, StepRecord, ValidRecord, read_records};
 use crate::model::{LayerLosses, Losses};
 use crate::progress::{Mode, Progress, Update};
+use crate::replace::replace_with;
 use crate::report::{self, RunInfo};
 
 /// What the command line says beside the configuration.
@@ -343,5 +342,5 @@ fn write_info(run: &RunFolder, config: &Config) -> Result<()> {
 }
 
 fn put(path: &Path, json: &str) -> Result<()> {
-    Ok(replace(path, |file| file.write_all(json.as_bytes()).map_err(checkpoint::Error::io(path)))?)
+    replace_with(path, json.as_bytes()).map_err(Error::io("write", path))
 }

@@ -1,0 +1,18 @@
+//! Mask, score, top-k, normalise.
+
+use crate::Result;
+use crate::ops::router::{Backward, Forward};
+
+use super::status::Site;
+use super::{Cuda, CudaStorage, not_yet};
+
+/// The index arguments that kernels check.
+pub(super) const SITES: &[Site] = &[];
+
+pub(super) fn forward<S: CudaStorage>(_: &Cuda<S>, _: Forward<'_, Cuda<S>>) -> Result<()> {
+    not_yet("router_forward")
+}
+
+pub(super) fn backward<S: CudaStorage>(_: &Cuda<S>, _: Backward<'_, Cuda<S>>) -> Result<()> {
+    not_yet("router_backward")
+}
