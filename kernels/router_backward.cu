@@ -34,7 +34,7 @@ __device__ __forceinline__ double slot_gradient(const EmoRouterInputs &in, float
 template <int N>
 __device__ __forceinline__ void token(const EmoRouterBackward &p, uint32_t t, uint32_t lane, float (&sums)[N],
                                       float &shared_sum) {
-    const EmoRouterInputs &in = p.in;
+    const EmoRouterInputs &in = p.inputs;
     const uint32_t shared = in.experts - in.routed, routed_k = in.top_k - shared;
     const size_t slots = static_cast<size_t>(t) * in.top_k, row_at = static_cast<size_t>(t) * in.routed;
     float *dlogits = p.dlogits + static_cast<size_t>(t) * in.experts;
@@ -138,14 +138,14 @@ template <int N> __device__ __forceinline__ void backward(const EmoRouterBackwar
     __shared__ float row[EMO_ROUTER_WARPS][WARP];
     const uint32_t lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     const uint32_t first = blockIdx.x * p.tokens_per_block;
-    const uint32_t left = p.in.tokens - first;
+    const uint32_t left = p.inputs.tokens - first;
     const uint32_t end = first + (left < p.tokens_per_block ? left : p.tokens_per_block);
     float sums[N], shared_sum = 0.0f;
 #pragma unroll
     for (int j = 0; j < N; ++j) sums[j] = 0.0f;
     for (uint32_t t = first + warp; t < end; t += EMO_ROUTER_WARPS) token<N>(p, t, lane, sums, shared_sum);
     if (!p.partial) return;
-    double *partial = p.partial + static_cast<size_t>(blockIdx.x) * p.in.experts;
+    double *partial = p.partial + static_cast<size_t>(blockIdx.x) * p.inputs.experts;
 #pragma unroll
     for (int j = 0; j <= N; ++j) {
         row[warp][lane] = j < N ? sums[j < N ? j : 0] : shared_sum;
@@ -153,8 +153,8 @@ template <int N> __device__ __forceinline__ void backward(const EmoRouterBackwar
         if (warp == 0) {
             double sum = 0.0;
             for (int i = 0; i < EMO_ROUTER_WARPS; ++i) sum += static_cast<double>(row[i][lane]);
-            const uint32_t e = (j < N ? RouterRow<N>::expert(j, lane) : p.in.routed + lane);
-            if (e < (j < N ? p.in.routed : p.in.experts)) partial[e] = sum;
+            const uint32_t e = (j < N ? RouterRow<N>::expert(j, lane) : p.inputs.routed + lane);
+            if (e < (j < N ? p.inputs.routed : p.inputs.experts)) partial[e] = sum;
         }
         __syncthreads();
     }

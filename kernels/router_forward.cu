@@ -57,8 +57,8 @@ __device__ __forceinline__ void quick_keys(const EmoRouterForward &p, const Rout
     for (int j = 0; j < N; ++j) {
         const uint32_t e = RouterRow<N>::expert(j, lane);
         keys[j] = KEY_NONE;
-        if (e < p.in.routed && !(taken >> j & 1u)) {
-            const float value = p.selection_bias ? score[j] + p.selection_bias[e] : row.biased(p.in, j, lane);
+        if (e < p.inputs.routed && !(taken >> j & 1u)) {
+            const float value = p.selection_bias ? score[j] + p.selection_bias[e] : row.biased(p.inputs, j, lane);
             keys[j] = row.may_use(j) ? order_key(value) : KEY_FORBIDDEN;
         }
     }
@@ -68,7 +68,7 @@ __device__ __forceinline__ void quick_keys(const EmoRouterForward &p, const Rout
 template <int N>
 __device__ __forceinline__ void exact_keys(const EmoRouterForward &p, const RouterRow<N> &row, uint32_t taken,
                                            uint32_t lane, uint64_t (&keys)[N]) {
-    const EmoRouterInputs &in = p.in;
+    const EmoRouterInputs &in = p.inputs;
     double z[N];
     double greatest = -INFINITY;
 #pragma unroll
@@ -113,16 +113,16 @@ __device__ __forceinline__ bool certain(const EmoRouterForward &p, uint32_t key,
     const float value = key_value(key), gap = value - key_value(next);
     // Scores carry a relative error of some 1e-6 at most, and are at most 1.
     if (p.selection_bias) return gap > 8e-6f * (1.0f + fabsf(value));
-    const float temperature = static_cast<float>(p.in.temperature);
+    const float temperature = static_cast<float>(p.inputs.temperature);
     // Biased logits are rounded once. What they are apart must outlast the exponential: away from f64's underflow, and for a
     // sigmoid from its saturation.
-    const float low = -600.0f * temperature + (p.in.sigmoid ? 0.0f : greatest);
-    const bool resolved = value > low && (!p.in.sigmoid || value < 8.0f * temperature);
+    const float low = -600.0f * temperature + (p.inputs.sigmoid ? 0.0f : greatest);
+    const bool resolved = value > low && (!p.inputs.sigmoid || value < 8.0f * temperature);
     return resolved && gap > 1e-6f * fabsf(value) + 4e-6f * temperature;
 }
 
 template <int N> __device__ __forceinline__ void token(const EmoRouterForward &p, uint32_t *counts, uint32_t t, uint32_t lane) {
-    const EmoRouterInputs &in = p.in;
+    const EmoRouterInputs &in = p.inputs;
     const uint32_t routed_k = in.top_k - (in.experts - in.routed);
     RouterRow<N> row;
     float score[N];
@@ -235,15 +235,15 @@ template <int N> __device__ __forceinline__ void token(const EmoRouterForward &p
 
 template <int N> __device__ __forceinline__ void forward(const EmoRouterForward &p) {
     __shared__ uint32_t counts[EMO_ROUTER_MAX_EXPERTS + EMO_ROUTER_MAX_TOP_K];
-    for (uint32_t e = threadIdx.x; e < p.in.experts; e += EMO_ROUTER_THREADS) counts[e] = 0;
+    for (uint32_t e = threadIdx.x; e < p.inputs.experts; e += EMO_ROUTER_THREADS) counts[e] = 0;
     __syncthreads();
     const uint32_t lane = threadIdx.x % WARP;
-    for (uint32_t t = blockIdx.x * EMO_ROUTER_WARPS + threadIdx.x / WARP; t < p.in.tokens;
+    for (uint32_t t = blockIdx.x * EMO_ROUTER_WARPS + threadIdx.x / WARP; t < p.inputs.tokens;
          t += gridDim.x * EMO_ROUTER_WARPS) {
         token<N>(p, counts, t, lane);
     }
     __syncthreads();
-    for (uint32_t e = threadIdx.x; e < p.in.experts; e += EMO_ROUTER_THREADS) {
+    for (uint32_t e = threadIdx.x; e < p.inputs.experts; e += EMO_ROUTER_THREADS) {
         if (counts[e] != 0) atomicAdd(&p.counts[e], counts[e]);
     }
 }

@@ -165,10 +165,10 @@ __device__ __forceinline__ void product(uint32_t depth, const A &a, const B &b, 
     }
 }
 
-// Blocks: (columns, tokens).
+// Blocks: (tokens, columns).
 template <class T> __device__ __forceinline__ void input_gradient(const EmoRouterLogits &p) {
     T *dx = static_cast<T *>(p.dx);
-    const uint32_t token = blockIdx.y * ROWS, column = blockIdx.x * COLUMNS;
+    const uint32_t token = blockIdx.x * ROWS, column = blockIdx.y * COLUMNS;
     const auto a = [&](uint32_t k, uint32_t row) {
         const uint32_t t = token + row;
         return k < p.experts && t < p.tokens ? p.dlogits[static_cast<size_t>(t) * p.experts + k] : 0.0f;

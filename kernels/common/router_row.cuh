@@ -32,7 +32,7 @@ template <int N> struct RouterRow {
             uint32_t row = token;
             if (in.of_token) {
                 row = in.of_token[token];
-                exists = below(status, EMO_SITE_ROUTER_SEGMENT, token, row, in.segments);
+                exists = below(status, in.segment_site, token, row, in.segments);
             }
             keep = in.keep + static_cast<size_t>(exists ? row : 0) * in.routed;
         }

@@ -14,7 +14,8 @@ enum {
     /* Most blocks of the backward pass, each of which leaves one row of partial sums for the bias. */
     EMO_ROUTER_PARTS = 256,
     EMO_SITE_ROUTER_SEGMENT = EMO_FAMILY_ROUTER * 256 + 1,
-    EMO_SITE_ROUTER_INDICES = EMO_FAMILY_ROUTER * 256 + 2
+    EMO_SITE_ROUTER_BACKWARD_SEGMENT = EMO_FAMILY_ROUTER * 256 + 2,
+    EMO_SITE_ROUTER_INDICES = EMO_FAMILY_ROUTER * 256 + 3
 };
 
 /* The inputs that both passes read. */
@@ -24,6 +25,7 @@ struct EmoRouterInputs {
     const uint8_t *keep;          /* [tokens or segments, routed] or null */
     const uint32_t *of_token;     /* [tokens]; null: a row of `keep` is a token's */
     uint32_t segments;
+    uint32_t segment_site;        /* what a segment that does not exist is reported as */
     uint32_t tokens;
     uint32_t experts;
     uint32_t routed;
@@ -35,7 +37,7 @@ struct EmoRouterInputs {
 };
 
 struct EmoRouterForward {
-    struct EmoRouterInputs in;
+    struct EmoRouterInputs inputs;
     const float *selection_bias;  /* [routed] or null */
     float *probs;                 /* [tokens, routed] */
     float *weights;               /* [tokens, top_k] */
@@ -48,7 +50,7 @@ struct EmoRouterForward {
 };
 
 struct EmoRouterBackward {
-    struct EmoRouterInputs in;
+    struct EmoRouterInputs inputs;
     const float *probs;           /* [tokens, routed] */
     const float *weights;         /* [tokens, top_k] */
     const uint32_t *indices;      /* [tokens, top_k] */

@@ -36,6 +36,7 @@ mod router;
 mod router_logits;
 mod smoothing;
 mod status;
+mod sum_rows;
 
 /// The launch-parameter structs and tile constants of kernels/include.
 #[allow(
