@@ -53,6 +53,7 @@ struct Column {
     const EmoScores &p;
     uint32_t base;
 
+    __device__ __forceinline__ void prepare(Range) const {}
     __device__ __forceinline__ void operator()(uint32_t token, uint32_t lane, double (&sum)[1]) const {
         const uint32_t column = base + lane;
         if (column < p.routed && (!p.valid || p.valid[token])) {

@@ -8,9 +8,12 @@
 // partial rows) and ranks the experts by counting those ahead of each. Scores are f64, as in the specification, because a
 // pool hangs on their order; they are stored as f32. The order of a sum depends on sizes alone.
 //
+// With smoothing in front, a block smooths the tokens it adds through shared memory and writes them, for the router to read.
+//
 // Layout: rows dense, no alignment. Reads 4 E bytes a token once and 16 E_r / block more; writes 5 E_r bytes a document.
 // FLOPs: about 30 f64 an element, the exponential; E_r^2 comparisons a document. Limits: E_r <= 1024.
 #include "common/segment_sum.cuh"
+#include "common/smoothing_tile.cuh"
 #include "common/status.cuh"
 #include "include/pool.h"
 
@@ -22,6 +25,12 @@ static_assert(EMO_POOL_THREADS == SUM_WARPS * WARP, "a block has the warps of a 
 // Adds softmax((logits + bias) / temperature) of a token, which a warp computes.
 template <int N> struct Softmax {
     const EmoPool &p;
+    SmoothingTile &tile;
+
+    // Smooths the logits of these tokens. Every token is in one range.
+    __device__ __forceinline__ void prepare(Range range) const {
+        if (p.smoothing.x) smooth_all(p.smoothing, range.start, range.end, tile);
+    }
 
     __device__ __forceinline__ void operator()(uint32_t token, uint32_t lane, double (&sum)[N]) const {
         const float *logits = p.logits + static_cast<size_t>(token) * p.experts;
@@ -55,11 +64,13 @@ template <int N> struct Softmax {
 };
 
 template <int N> __device__ __forceinline__ void partial(const EmoPool &p) {
-    sum_crossing<N>(p.offsets, p.segments, p.tokens, p.block, p.routed, p.routed, p.partial, Softmax<N>{p});
+    __shared__ SmoothingTile tile;
+    sum_crossing<N>(p.offsets, p.segments, p.tokens, p.block, p.routed, p.routed, p.partial, Softmax<N>{p, tile});
 }
 
 template <int N> __device__ __forceinline__ void keep(const EmoPool &p) {
     __shared__ double score[EMO_POOL_MAX_ROUTED];
+    __shared__ SmoothingTile tile;
     const uint32_t segment = blockIdx.x;
     Range range{p.offsets[segment], p.offsets[segment + 1]};
     // Offsets ascend and end at the number of tokens; a document that does not fit has no tokens.
@@ -67,7 +78,7 @@ template <int N> __device__ __forceinline__ void keep(const EmoPool &p) {
                       below(p.status, EMO_SITE_POOL_OFFSETS, segment, range.start, range.end + 1);
     if (!fits) range = Range{0, 0};
     float *scores = p.scores + static_cast<size_t>(segment) * p.routed;
-    sum_document<N>(range, p.block, p.routed, p.routed, p.partial, Softmax<N>{p}, [&](uint32_t column, double sum) {
+    sum_document<N>(range, p.block, p.routed, p.routed, p.partial, Softmax<N>{p, tile}, [&](uint32_t column, double sum) {
         score[column] = sum;
         scores[column] = static_cast<float>(sum);
     });

@@ -4,6 +4,9 @@
 //   S   = always_active, then the best others by p + selection_bias, ties to the lower index
 //   w_i = p[S_i], or that divided by the L_p norm of them; then the shared experts, of weight 1 or a softmax of their own
 //
+// With smoothing in front, z is the smoothed logits: a block smooths its 32 tokens through shared memory and writes them,
+// which the backward pass wants anyway, and its warps read them back from the cache.
+//
 // A warp takes a token, its logits spread over the lanes' registers, and meets no barrier. Slot i of the token is kept by
 // lane i. A block walks over tokens and counts in shared memory, so that an expert gets one atomic add a block; integer
 // sums do not depend on their order.
@@ -17,6 +20,7 @@
 // the mask, writes 4 E_r + 8 k + 4: the floor. FLOPs: about 10 E, and k selections of 2 redux each.
 // Limits: E_r <= 1024, k <= 32. Selections scan E_r / 32 registers, which shows from E_r = 512 on.
 #include "common/router_row.cuh"
+#include "common/smoothing_tile.cuh"
 
 namespace emo {
 namespace {
@@ -235,12 +239,14 @@ template <int N> __device__ __forceinline__ void token(const EmoRouterForward &p
 
 template <int N> __device__ __forceinline__ void forward(const EmoRouterForward &p) {
     __shared__ uint32_t counts[EMO_ROUTER_MAX_EXPERTS + EMO_ROUTER_MAX_TOP_K];
+    __shared__ SmoothingTile tile;
     for (uint32_t e = threadIdx.x; e < p.inputs.experts; e += EMO_ROUTER_THREADS) counts[e] = 0;
     __syncthreads();
-    const uint32_t lane = threadIdx.x % WARP;
-    for (uint32_t t = blockIdx.x * EMO_ROUTER_WARPS + threadIdx.x / WARP; t < p.inputs.tokens;
-         t += gridDim.x * EMO_ROUTER_WARPS) {
-        token<N>(p, counts, t, lane);
+    const uint32_t lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, tokens = p.inputs.tokens;
+    for (uint32_t first = blockIdx.x * EMO_ROUTER_TOKENS; first < tokens; first += gridDim.x * EMO_ROUTER_TOKENS) {
+        const uint32_t end = tokens - first < EMO_ROUTER_TOKENS ? tokens : first + EMO_ROUTER_TOKENS;
+        if (p.smoothing.x) smooth_all(p.smoothing, first, end, tile);
+        for (uint32_t t = first + warp; t < end; t += EMO_ROUTER_WARPS) token<N>(p, counts, t, lane);
     }
     __syncthreads();
     for (uint32_t e = threadIdx.x; e < p.inputs.experts; e += EMO_ROUTER_THREADS) {

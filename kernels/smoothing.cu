@@ -5,14 +5,14 @@
 //   dx[s, c]   = sum_j k[j] dy[t, c] / D[t]                           t = s - j + (W - 1) - ahead
 //   dk[j]     += sum_t dy[t, c] (x[s, c] - y[t, c]) / D[t]            without `- y` where D = 1
 //
-// A block takes 64 tokens of 32 channels with a halo of W - 1 tokens in shared memory; a thread takes a channel and every
+// The router and the pool run the forward pass in front of their own work (kernels/common/smoothing_tile.cuh), the logits
+// being read once. Here a block takes 64 tokens of 32 channels with a halo of W - 1 tokens in shared memory; a thread takes a channel and every
 // eighth token. Tokens are in one document when they name the same segment, so no offset is followed.
 // Gradients of taps go in two stages: a thread adds its tokens in order, the block its threads, and `emo_sum_rows` the
 // blocks, each in a fixed order and a cut that does not depend on the card.
 //
 // Layout: rows dense, f32, no alignment. Reads (64 + W - 1) / 64 of x (backward: of x and dy), writes y (dx): the floor but
 // for the halo. FLOPs: 2 W an element forward, about 6 W backward. Limits: W <= 9.
-#include "common/reduce.cuh"
 #include "common/smoothing_tile.cuh"
 
 namespace emo {
@@ -20,8 +20,7 @@ namespace {
 
 constexpr int TOKENS = EMO_SMOOTHING_TOKENS;
 constexpr int CHANNELS = EMO_SMOOTHING_CHANNELS;
-constexpr int ROWS = EMO_SMOOTHING_THREADS / CHANNELS;
-static_assert(CHANNELS == WARP, "a warp is a row of a tile");
+constexpr int ROWS = SMOOTHING_ROWS;
 
 }  // namespace
 }  // namespace emo
@@ -29,22 +28,10 @@ static_assert(CHANNELS == WARP, "a warp is a row of a tile");
 extern "C" __global__ void __launch_bounds__(EMO_SMOOTHING_THREADS)
     emo_smoothing_forward(const __grid_constant__ EmoSmoothing p) {
     using namespace emo;
-    __shared__ float x[TOKENS + MAX_HALO][CHANNELS];
-    __shared__ uint32_t segment[TOKENS + MAX_HALO];
-    const uint32_t channel = blockIdx.y * CHANNELS, lane = threadIdx.x % WARP, c = channel + lane;
-    const uint32_t halo = p.width - 1, before = halo - p.ahead;
+    __shared__ SmoothingTile tile;
     const uint32_t first = blockIdx.x * TOKENS;
-    const int64_t origin = static_cast<int64_t>(first) - before;
-    load_segments(p, origin, TOKENS + halo, segment);
-    load_rows(p, p.x, origin, TOKENS + halo, channel, x);
-    __syncthreads();
-    if (c >= p.channels) return;
-    const Taps taps(p, c);
-    for (uint32_t row = threadIdx.x / WARP; row < TOKENS && row < p.tokens - first; row += ROWS) {
-        const uint32_t inside = taps.reach(&segment[row], segment[row + before]);
-        const float sum = taps.apply(&x[row][lane], CHANNELS, inside);
-        p.y[static_cast<size_t>(first + row) * p.channels + c] = sum * taps.factor(inside, p.renormalise);
-    }
+    const uint32_t end = p.tokens - first < TOKENS ? p.tokens : first + TOKENS;
+    smooth(p, first, end, blockIdx.y * CHANNELS, tile);
 }
 
 extern "C" __global__ void __launch_bounds__(EMO_SMOOTHING_THREADS)

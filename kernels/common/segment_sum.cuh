@@ -39,7 +39,7 @@ __device__ __forceinline__ uint32_t segment_of(const uint32_t *offsets, uint32_t
 }
 
 // Adds the rows of `range` and calls `out(column, sum)` once for each column, from the first warp. `Row` is a functor that
-// adds the row of a token to the lane's sums.
+// adds the row of a token to the lane's sums; the whole block calls its `prepare(range)` before.
 template <int N, class Row, class Out>
 __device__ __forceinline__ void sum_range(Range range, const Row &row, uint32_t columns, const Out &out) {
     __shared__ double part[SUM_WARPS][WARP];
@@ -48,6 +48,7 @@ __device__ __forceinline__ void sum_range(Range range, const Row &row, uint32_t 
     double sum[N];
 #pragma unroll
     for (int j = 0; j < N; ++j) sum[j] = 0.0;
+    row.prepare(range);
     for (uint32_t i = 0; i < each; ++i) {
         const uint32_t token = warp * each + i;
         if (token < range.count()) row(range.start + token, lane, sum);

@@ -1,13 +1,16 @@
-// Smoothing of a tile in shared memory: token rows with the halo that the taps reach into. What a kernel that reads
-// smoothed logits needs before it can start.
+// Smoothing of a tile in shared memory: token rows with the halo that the taps reach into. A kernel that reads smoothed
+// logits smooths its own tokens first and reads them back from the cache.
 #pragma once
 #include <stdint.h>
 
 #include "../include/smoothing.h"
+#include "reduce.cuh"
 
 namespace emo {
 
 constexpr int MAX_TAPS = EMO_SMOOTHING_MAX_WIDTH;
+constexpr int SMOOTHING_ROWS = EMO_SMOOTHING_THREADS / WARP;
+static_assert(EMO_SMOOTHING_CHANNELS == WARP, "a warp is a row of a tile");
 constexpr int MAX_HALO = MAX_TAPS - 1;
 // No segment: a token outside the batch.
 constexpr uint32_t NO_SEGMENT = UINT32_MAX;
@@ -69,6 +72,42 @@ __device__ __forceinline__ void load_rows(const EmoSmoothing &p, const float *so
         const int64_t token = first + row;
         const bool inside = token >= 0 && token < p.tokens && channel + c < p.channels;
         tile[row][c] = inside ? source[token * p.channels + channel + c] : 0.0f;
+    }
+}
+
+struct SmoothingTile {
+    float x[EMO_SMOOTHING_TOKENS + MAX_HALO][EMO_SMOOTHING_CHANNELS];
+    uint32_t segment[EMO_SMOOTHING_TOKENS + MAX_HALO];
+};
+
+// y of the tokens `first .. end`, EMO_SMOOTHING_TOKENS at most, and 32 channels from `channel`. The whole block calls it, and
+// may read that part of y and use the tile again when it returns.
+__device__ __forceinline__ void smooth(const EmoSmoothing &p, uint32_t first, uint32_t end, uint32_t channel,
+                                       SmoothingTile &tile) {
+    const uint32_t lane = threadIdx.x % WARP, c = channel + lane, rows = end - first;
+    const uint32_t halo = p.width - 1, before = halo - p.ahead;
+    const int64_t origin = static_cast<int64_t>(first) - before;
+    load_segments(p, origin, rows + halo, tile.segment);
+    load_rows(p, p.x, origin, rows + halo, channel, tile.x);
+    __syncthreads();
+    if (c < p.channels) {
+        const Taps taps(p, c);
+        for (uint32_t row = threadIdx.x / WARP; row < rows; row += SMOOTHING_ROWS) {
+            const uint32_t inside = taps.reach(&tile.segment[row], tile.segment[row + before]);
+            const float sum = taps.apply(&tile.x[row][lane], EMO_SMOOTHING_CHANNELS, inside);
+            p.y[static_cast<size_t>(first + row) * p.channels + c] = sum * taps.factor(inside, p.renormalise);
+        }
+    }
+    __syncthreads();
+}
+
+// y of any number of tokens, all channels.
+__device__ __forceinline__ void smooth_all(const EmoSmoothing &p, uint32_t first, uint32_t end, SmoothingTile &tile) {
+    for (uint32_t start = first; start < end; start += EMO_SMOOTHING_TOKENS) {
+        const uint32_t stop = end - start < EMO_SMOOTHING_TOKENS ? end : start + EMO_SMOOTHING_TOKENS;
+        for (uint32_t channel = 0; channel < p.channels; channel += EMO_SMOOTHING_CHANNELS) {
+            smooth(p, start, stop, channel, tile);
+        }
     }
 }
 

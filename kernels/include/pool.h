@@ -1,6 +1,7 @@
 /* Document pools. */
 #ifndef EMO_POOL_H
 #define EMO_POOL_H
+#include "smoothing.h"
 #include "status.h"
 
 enum {
@@ -10,6 +11,7 @@ enum {
 };
 
 struct EmoPool {
+    struct EmoSmoothing smoothing; /* x null: none; else its y are the logits */
     const float *logits;     /* [tokens, experts] */
     const float *bias;       /* [experts] or null */
     const uint32_t *offsets; /* [segments + 1] */

@@ -1,6 +1,7 @@
 /* The fused router. */
 #ifndef EMO_ROUTER_H
 #define EMO_ROUTER_H
+#include "smoothing.h"
 #include "status.h"
 
 enum {
@@ -11,6 +12,8 @@ enum {
     /* Threads of a block; a token is a warp. */
     EMO_ROUTER_THREADS = 256,
     EMO_ROUTER_WARPS = 8,
+    /* Forward: consecutive tokens of a block. */
+    EMO_ROUTER_TOKENS = 32,
     /* Most blocks of the backward pass, each of which leaves one row of partial sums for the bias. */
     EMO_ROUTER_PARTS = 256,
     EMO_SITE_ROUTER_SEGMENT = EMO_FAMILY_ROUTER * 256 + 1,
@@ -38,6 +41,7 @@ struct EmoRouterInputs {
 
 struct EmoRouterForward {
     struct EmoRouterInputs inputs;
+    struct EmoSmoothing smoothing; /* x null: none; else its y are the inputs' logits */
     const float *selection_bias;  /* [routed] or null */
     float *probs;                 /* [tokens, routed] */
     float *weights;               /* [tokens, top_k] */

@@ -1,6 +1,7 @@
 //! The fused router: kernels/router_forward.cu and kernels/router_backward.cu.
 
 use crate::ops::router::{Backward, Forward, KeepMask, Normalise, RouterConfig, Score, SharedWeight};
+use crate::ops::smoothing::Router as Smoothed;
 use crate::{Error, Result};
 
 use super::buffer::CudaView;
@@ -8,13 +9,13 @@ use super::launch::{Grid, rows, size};
 use super::memory;
 use super::module::{Kernel, kernels};
 use super::params::{
-    EMO_ROUTER_MAX_EXPERTS, EMO_ROUTER_MAX_TOP_K, EMO_ROUTER_PARTS, EMO_ROUTER_THREADS, EMO_ROUTER_WARPS,
-    EMO_SITE_ROUTER_BACKWARD_SEGMENT, EMO_SITE_ROUTER_INDICES, EMO_SITE_ROUTER_SEGMENT, EmoRouterBackward,
-    EmoRouterForward, EmoRouterInputs,
+    EMO_ROUTER_MAX_EXPERTS, EMO_ROUTER_MAX_TOP_K, EMO_ROUTER_PARTS, EMO_ROUTER_THREADS, EMO_ROUTER_TOKENS,
+    EMO_ROUTER_WARPS, EMO_SITE_ROUTER_BACKWARD_SEGMENT, EMO_SITE_ROUTER_INDICES, EMO_SITE_ROUTER_SEGMENT,
+    EmoRouterBackward, EmoRouterForward, EmoRouterInputs, EmoSmoothing,
 };
 use super::status::Site;
 use super::sum_rows::{Sum, sum_rows};
-use super::{Cuda, CudaStorage};
+use super::{Cuda, CudaStorage, smoothing};
 
 /// The index arguments that kernels check.
 pub(super) const SITES: &[Site] = &[
@@ -25,7 +26,7 @@ pub(super) const SITES: &[Site] = &[
 
 /// Blocks of the forward pass, which walk over the tokens: enough for the greatest cards, few enough that counting in
 /// shared memory pays.
-const BLOCKS: u32 = 512;
+const BLOCKS: u32 = 1024;
 
 /// The kernel with the fewest registers that hold the routed experts.
 fn smallest(routed: usize, kernels: [Kernel; 6]) -> Kernel {
@@ -81,12 +82,28 @@ fn inputs<'a, S: CudaStorage>(
 
 pub(super) fn forward<S: CudaStorage>(cuda: &Cuda<S>, args: Forward<'_, Cuda<S>>) -> Result<()> {
     args.check()?;
+    route(cuda, EmoSmoothing::default(), args)
+}
+
+pub(super) fn smoothed<S: CudaStorage>(cuda: &Cuda<S>, args: Smoothed<'_, Cuda<S>>) -> Result<()> {
+    args.check()?;
+    let smoothing = smoothing::in_front(cuda, "smoothed_router", &args.smoothing, args.router.logits)?;
+    route(cuda, smoothing, args.router)
+}
+
+/// Routes the logits, or what the smoothing writes where there is one.
+fn route<S: CudaStorage>(cuda: &Cuda<S>, smoothing: EmoSmoothing, args: Forward<'_, Cuda<S>>) -> Result<()> {
     let Forward { config, tokens, logits, bias, selection_bias, keep, .. } = args;
-    let inputs = inputs(cuda, "router_forward", EMO_SITE_ROUTER_SEGMENT, config, tokens, logits, bias, keep)?;
+    let mut inputs =
+        inputs(cuda, "router_forward", EMO_SITE_ROUTER_SEGMENT, config, tokens, logits, bias, keep)?;
+    if !smoothing.x.is_null() {
+        inputs.logits = smoothing.y;
+    }
     let mut always_active = [0; EMO_ROUTER_MAX_TOP_K as usize];
     always_active[..config.always_active.len()].copy_from_slice(&config.always_active);
     let params = EmoRouterForward {
         inputs,
+        smoothing,
         selection_bias: cuda.read_optional(selection_bias)?,
         probs: cuda.write(&args.probs)?,
         weights: cuda.write(&args.weights)?,
@@ -109,9 +126,9 @@ pub(super) fn forward<S: CudaStorage>(cuda: &Cuda<S>, args: Forward<'_, Cuda<S>>
             kernels::ROUTER_FORWARD_1024,
         ],
     );
-    let grid = Grid::line(params.inputs.tokens.div_ceil(EMO_ROUTER_WARPS).min(BLOCKS), EMO_ROUTER_THREADS);
-    // SAFETY: `check` has compared every length with tokens and configuration, whose experts and slots fit the kernel; a
-    // segment is compared with the mask's rows before it is followed, and slots name experts that the kernel chose itself.
+    let grid = Grid::line(params.inputs.tokens.div_ceil(EMO_ROUTER_TOKENS).min(BLOCKS), EMO_ROUTER_THREADS);
+    // SAFETY: `check` has compared every length with tokens and configuration, and those of a smoothing with its shape, which
+    // is that of the logits; experts and slots fit the kernel. A segment is compared with the mask's rows before it is followed, and slots name experts that the kernel chose itself.
     unsafe { cuda.launch(kernel, grid, &params) }
 }
 

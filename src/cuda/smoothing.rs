@@ -1,8 +1,9 @@
 //! Sequence smoothing: kernels/smoothing.cu.
 
 use crate::Result;
-use crate::ops::smoothing::{Backward, Forward, Shape};
+use crate::ops::smoothing::{Backward, Forward, InFront, Shape};
 
+use super::buffer::CudaView;
 use super::context::SCRATCH;
 use super::launch::{Grid, rows, size};
 use super::module::kernels;
@@ -26,6 +27,22 @@ fn sized(op: &'static str, shape: Shape) -> Result<EmoSmoothing> {
         depthwise: u32::from(shape.depthwise),
         renormalise: u32::from(shape.renormalise),
         ..EmoSmoothing::default()
+    })
+}
+
+/// Smoothing of `logits` by a kernel that goes on from there. Everything is `check`ed before.
+pub(super) fn in_front<'a, S: CudaStorage>(
+    cuda: &Cuda<S>,
+    op: &'static str,
+    smoothing: &InFront<'a, Cuda<S>>,
+    logits: CudaView<'a, f32>,
+) -> Result<EmoSmoothing> {
+    Ok(EmoSmoothing {
+        x: cuda.read(logits)?,
+        taps: cuda.read(smoothing.taps)?,
+        of_token: cuda.read(smoothing.segments.of_token)?,
+        y: cuda.write(&smoothing.smoothed)?,
+        ..sized(op, smoothing.shape)?
     })
 }
 

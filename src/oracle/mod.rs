@@ -201,6 +201,9 @@ impl Backend for Oracle {
         routing::smoothing_backward(args)
     }
 
+    fn pool_sizes(&self, args: pool::Sizes<'_, Self>) -> Result<()> {
+        routing::pool_sizes(args)
+    }
     fn pool_keep(&self, args: pool::Keep<'_, Self>) -> Result<()> {
         routing::pool_keep(args)
     }
@@ -209,6 +212,12 @@ impl Backend for Oracle {
         routing::router_forward(args)
     }
 
+    fn smoothed_router(&self, args: smoothing::Router<'_, Self>) -> Result<()> {
+        routing::smoothed_router(args)
+    }
+    fn smoothed_pool(&self, args: smoothing::Pool<'_, Self>) -> Result<()> {
+        routing::smoothed_pool(args)
+    }
     fn router_backward(&self, args: router::Backward<'_, Self>) -> Result<()> {
         routing::router_backward(args)
     }

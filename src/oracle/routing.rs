@@ -1,6 +1,7 @@
 //! Router, pools, smoothing and the losses on routing.
 
 use super::{Oracle, add_to};
+use crate::ops::segments::Segments;
 use crate::ops::{losses, pool, router, router_logits, smoothing};
 use crate::{Result, host, reference};
 
@@ -78,6 +79,14 @@ pub(super) fn smoothing_backward(args: smoothing::Backward<'_, Oracle>) -> Resul
     Ok(())
 }
 
+pub(super) fn pool_sizes(args: pool::Sizes<'_, Oracle>) -> Result<()> {
+    args.check()?;
+    for (i, &document) in args.documents.iter().enumerate() {
+        args.sizes[i] = args.draw(document);
+    }
+    Ok(())
+}
+
 pub(super) fn pool_keep(args: pool::Keep<'_, Oracle>) -> Result<()> {
     args.check()?;
     host::segments("pool_keep", &args.segments, args.tokens)?;
@@ -102,6 +111,27 @@ pub(super) fn router_forward(args: router::Forward<'_, Oracle>) -> Result<()> {
     args.counts.iter_mut().zip(&out.counts).for_each(|(target, count)| *target = *count as u32);
     args.lse.copy_from_slice(&out.lse);
     Ok(())
+}
+
+/// Smooths `logits` into `smoothing.smoothed` and returns that.
+fn smoothed<'a>(smoothing: smoothing::InFront<'a, Oracle>, logits: &'a [f64]) -> Result<&'a [f64]> {
+    let smoothing::InFront { shape, segments: Segments { offsets, of_token }, taps, smoothed } = smoothing;
+    // Made anew: `segments` lives as long as `smoothed`, which is lent out for the call only.
+    let segments = Segments { offsets, of_token };
+    smoothing_forward(smoothing::Forward { shape, segments, x: logits, taps, y: &mut *smoothed })?;
+    Ok(smoothed)
+}
+
+pub(super) fn smoothed_router(args: smoothing::Router<'_, Oracle>) -> Result<()> {
+    args.check()?;
+    let logits = smoothed(args.smoothing, args.router.logits)?;
+    router_forward(router::Forward { logits, ..args.router })
+}
+
+pub(super) fn smoothed_pool(args: smoothing::Pool<'_, Oracle>) -> Result<()> {
+    args.check()?;
+    let logits = smoothed(args.smoothing, args.pool.logits)?;
+    pool_keep(pool::Keep { logits, ..args.pool })
 }
 
 pub(super) fn router_backward(args: router::Backward<'_, Oracle>) -> Result<()> {
