@@ -210,7 +210,7 @@ impl<'l> Block<'l> {
             return Ok(());
         }
         let Some(group) = warp.parked.iter().min_by_key(|group| group.pc).copied() else { return Ok(()) };
-        let needed = if let Wait::Lanes(needed) = group.wait { needed } else { 0 };
+        let needed = if let Wait::Lanes { needed, .. } = group.wait { needed } else { 0 };
         let missing = needed & !group.mask;
         let elsewhere: Vec<String> = warp
             .parked

@@ -12,8 +12,9 @@ use super::lanes::Registers;
 pub(crate) enum Wait {
     /// It could; another one does.
     Ready,
-    /// For these lanes to reach the same instruction.
-    Lanes(u32),
+    /// For the lanes of `needed` to reach the same instruction. Those of `leaving` may exit instead: they were about to when the wait
+    /// began, as threads without work do at the start of a kernel.
+    Lanes { needed: u32, leaving: u32 },
     /// At a barrier of the block.
     Barrier,
 }
@@ -178,7 +179,10 @@ impl Warp {
         self.live &= !mask;
         self.active &= !mask;
         for group in &mut self.parked {
-            if matches!(group.wait, Wait::Lanes(_)) {
+            // Where a needed lane ends elsewhere, the group waits for ever, and is found when nothing runs any more.
+            if let Wait::Lanes { needed, leaving } = group.wait
+                && mask & needed & !leaving == 0
+            {
                 group.wait = Wait::Ready;
             }
         }
@@ -203,6 +207,9 @@ impl Warp {
     /// Called where the running group has come to or past a parked one: joins those at the same instruction and yields to one behind.
     #[cold]
     pub(super) fn meet_others(&mut self) {
+        if self.active == 0 {
+            return;
+        }
         self.favoured = self.favoured.saturating_sub(1);
         let (pc, mut joined) = (self.pc, 0);
         self.parked.retain(|group| {
