@@ -23,6 +23,7 @@ mod memory;
 mod permutation;
 #[path = "../cpu_ops/routing.rs"]
 mod routing;
+mod rows;
 // The benches use the rest of the table.
 #[allow(dead_code)]
 #[path = "../common/shapes.rs"]
