@@ -4,7 +4,7 @@
 //! their paths join; any choice of group is one that independent thread scheduling may make.
 
 use super::async_copy::CopyQueue;
-use super::code::Code;
+use super::code::{Code, Op};
 use super::lanes::Registers;
 
 /// Why a group of lanes does not run.
@@ -202,6 +202,24 @@ impl Warp {
             }
         }
         self.note_meet();
+    }
+
+    /// Lets groups pass that wait at `bar.warp.sync` in different places, if together they are all that one of them needs.
+    pub(super) fn pass_warp_barrier(&mut self, code: &Code) -> bool {
+        let at_barrier = |group: &&Group| matches!(code.instrs[group.pc as usize].op, Op::WarpBarrier { .. });
+        let waiting: Vec<Group> = self.parked.iter().filter(at_barrier).copied().collect();
+        let arrived = waiting.iter().fold(0, |lanes, group| lanes | group.mask);
+        let complete =
+            |group: &&Group| matches!(group.wait, Wait::Lanes { needed, .. } if needed & !arrived == 0);
+        let Some(Wait::Lanes { needed, .. }) = waiting.iter().find(complete).map(|group| group.wait) else {
+            return false;
+        };
+        for group in waiting.into_iter().filter(|group| group.mask & needed != 0) {
+            self.parked.retain(|parked| *parked != group);
+            self.park(group.mask, group.pc + 1, Wait::Ready);
+        }
+        self.choose();
+        true
     }
 
     /// Called where the running group has come to or past a parked one: joins those at the same instruction and yields to one behind.
