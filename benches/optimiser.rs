@@ -30,6 +30,7 @@ fn main() {
                 grads: grads.all(),
                 m: m.all_mut(),
                 v: v.all_mut(),
+                copy: None,
             })
         });
         bench.run("sum_of_squares", &case, floors::sum_of_squares(len), || {

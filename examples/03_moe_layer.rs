@@ -25,16 +25,15 @@ fn numbers<T: Real>(count: usize, seed: usize) -> Vec<T> {
     (0..count).map(|i| T::from_f64((((i + 1) * (seed * 2 + 7919)) % 1024) as f64 / 1024.0 - 0.5)).collect()
 }
 
-/// The layer on any backend whose views are slices.
-fn layer<B>(backend: &B) -> emo::Result<Vec<f64>>
+/// The layer on any backend whose views are slices and which stores what it computes.
+fn layer<B, T: Real>(backend: &B) -> emo::Result<Vec<f64>>
 where
-    B: for<'a> Backend<View<'a, <B as Backend>::Real> = &'a [<B as Backend>::Real]>,
-    B: for<'a> Backend<ViewMut<'a, <B as Backend>::Real> = &'a mut [<B as Backend>::Real]>,
+    B: for<'a> Backend<Real = T, Storage = T, View<'a, T> = &'a [T], ViewMut<'a, T> = &'a mut [T]>,
     B: for<'a> Backend<View<'a, u32> = &'a [u32], ViewMut<'a, u32> = &'a mut [u32]>,
 {
-    let zero = B::Real::from_f64(0.0);
+    let zero = T::from_f64(0.0);
     let (rows, config) = (SHAPE.rows(), RouterConfig::softmax(SHAPE.experts, SHAPE.top_k));
-    let x: Vec<B::Real> = numbers(TOKENS * WIDTH, 1);
+    let x = numbers(TOKENS * WIDTH, 1);
     let w_router = numbers(SHAPE.experts * WIDTH, 2);
     let w_in = numbers(SHAPE.experts * SHAPE.pre() * WIDTH, 3);
     let w_out = numbers(SHAPE.experts * WIDTH * SHAPE.hidden, 4);

@@ -4,19 +4,21 @@
 //! * ops never allocate and never synchronise: the caller gives inputs, outputs and a workspace whose size a
 //!   `*_workspace` method states (the [`Oracle`](crate::oracle::Oracle) allocates: it is there to be read);
 //! * **activation gradients overwrite (`=`), parameter gradients accumulate (`+=`)**;
+//! * what is large is held in [`Backend::Storage`], what must be exact in [`Backend::Real`];
 //! * results are bit-identical from run to run and for any number of threads;
 //! * wrong lengths or indices are an [`Error`](crate::Error) that names the argument, never a panic.
 //!
 //! A backend value stands for a device *and* the order of its work: a thread pool of a chosen size on the CPU, a
 //! caller's stream on a GPU.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::ops::Range;
 
 use crate::Result;
 use crate::ops::{
-    activation, adamw, attention, cross_entropy, embedding, experts, grouped_gemm, linear, losses,
-    permutation, pool, rms_norm, rope, router, router_logits, smoothing,
+    activation, adamw, all_to_all, attention, cross_entropy, embedding, experts, grouped_gemm, linear,
+    losses, permutation, pool, rms_norm, rope, router, router_logits, smoothing,
 };
 
 /// A plain value that can live in a device buffer.
@@ -29,9 +31,9 @@ impl Element for u32 {}
 impl Element for i32 {}
 impl Element for u64 {}
 
-/// The floating-point type a backend computes in.
+/// A floating-point type that a backend computes in or stores in.
 pub trait Real: Element + PartialOrd {
-    /// Rounds to the type.
+    /// Rounds to the nearest value of the type, halves to even.
     fn from_f64(value: f64) -> Self;
     /// Exact for every supported type.
     fn to_f64(self) -> f64;
@@ -50,6 +52,14 @@ impl Real for f64 {
     }
     fn to_f64(self) -> f64 {
         self
+    }
+}
+impl Real for half::bf16 {
+    fn from_f64(value: f64) -> Self {
+        Self::from_f64(value)
+    }
+    fn to_f64(self) -> f64 {
+        Self::to_f64(self)
     }
 }
 
@@ -73,10 +83,14 @@ impl<T> Len for &mut [T] {
     }
 }
 
-/// A read-only view of a backend's floating-point buffer.
+/// A read-only view of values in the type a backend computes in.
 pub type View<'a, B> = <B as Backend>::View<'a, <B as Backend>::Real>;
-/// A writable view of a backend's floating-point buffer.
+/// A writable view of values in the type a backend computes in.
 pub type ViewMut<'a, B> = <B as Backend>::ViewMut<'a, <B as Backend>::Real>;
+/// A read-only view of activations, of their gradients or of matrices, in the type a backend stores them in.
+pub type Stored<'a, B> = <B as Backend>::View<'a, <B as Backend>::Storage>;
+/// A writable view of activations, of their gradients or of matrices, in the type a backend stores them in.
+pub type StoredMut<'a, B> = <B as Backend>::ViewMut<'a, <B as Backend>::Storage>;
 /// A read-only view of 32-bit indices.
 pub type Indices<'a, B> = <B as Backend>::View<'a, u32>;
 /// A writable view of 32-bit indices.
@@ -84,10 +98,14 @@ pub type IndicesMut<'a, B> = <B as Backend>::ViewMut<'a, u32>;
 
 /// A compute device and every op on it.
 pub trait Backend: Send + Sync + Sized + 'static {
-    /// The type activations, parameters and gradients are stored and computed in.
+    /// The type of arithmetic, and of all that must keep its precision: sums, statistics, router and losses, parameter
+    /// masters, their gradients and moments, workspaces.
     type Real: Real;
+    /// The type of activations, of activation gradients, and of the matrices and the embedding table that ops read.
+    /// Values are widened to [`Backend::Real`] exactly when read, and rounded to nearest, halves to even, when written.
+    type Storage: Real;
     /// Owned device memory.
-    type Buffer<T: Element>: Len + Send + Sync;
+    type Buffer<T: Element>: Len + Send + Sync + 'static;
     /// A borrowed range of a buffer.
     type View<'a, T: Element>: Copy + Len + Send + Sync;
     /// A mutably borrowed range of a buffer.
@@ -127,7 +145,12 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// Copies between device buffers.
     fn copy<T: Element>(&self, source: Self::View<'_, T>, target: Self::ViewMut<'_, T>) -> Result<()>;
     /// `y += x`.
-    fn add(&self, x: View<'_, Self>, y: ViewMut<'_, Self>) -> Result<()>;
+    fn add(&self, x: Stored<'_, Self>, y: StoredMut<'_, Self>) -> Result<()>;
+    /// The masters themselves as ops read them, where the two types are one; else nothing, and the caller keeps a stored
+    /// copy of the masters, which [`Backend::adamw`] refreshes.
+    fn masters_as_stored(masters: &Self::Buffer<Self::Real>) -> Option<&Self::Buffer<Self::Storage>> {
+        (masters as &dyn Any).downcast_ref()
+    }
 
     // Dense transformer -----------------------------------------------------------------------------------------
 
@@ -178,10 +201,16 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn smoothing_forward(&self, args: smoothing::Forward<'_, Self>) -> Result<()>;
     /// See [`smoothing::Backward`].
     fn smoothing_backward(&self, args: smoothing::Backward<'_, Self>) -> Result<()>;
+    /// See [`pool::Sizes`].
+    fn pool_sizes(&self, args: pool::Sizes<'_, Self>) -> Result<()>;
     /// See [`pool::Keep`].
     fn pool_keep(&self, args: pool::Keep<'_, Self>) -> Result<()>;
     /// See [`router::Forward`].
     fn router_forward(&self, args: router::Forward<'_, Self>) -> Result<()>;
+    /// See [`smoothing::Router`].
+    fn smoothed_router(&self, args: smoothing::Router<'_, Self>) -> Result<()>;
+    /// See [`smoothing::Pool`].
+    fn smoothed_pool(&self, args: smoothing::Pool<'_, Self>) -> Result<()>;
     /// See [`router::Backward`].
     fn router_backward(&self, args: router::Backward<'_, Self>) -> Result<()>;
 
@@ -210,6 +239,10 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn combine_forward(&self, args: permutation::Combine<'_, Self>) -> Result<()>;
     /// See [`permutation::CombineBackward`].
     fn combine_backward(&self, args: permutation::CombineBackward<'_, Self>) -> Result<()>;
+    /// See [`all_to_all::SendPlan`].
+    fn send_plan(&self, args: all_to_all::SendPlan<'_, Self>) -> Result<()>;
+    /// See [`all_to_all::ReceivePlan`].
+    fn receive_plan(&self, args: all_to_all::ReceivePlan<'_, Self>) -> Result<()>;
     /// See [`grouped_gemm::Forward`].
     fn grouped_gemm_forward(&self, args: grouped_gemm::Forward<'_, Self>) -> Result<()>;
     /// See [`grouped_gemm::Dgrad`].

@@ -2,7 +2,7 @@
 
 use super::check::{length, positive, require};
 use crate::Result;
-use crate::backend::{Backend, Len, View, ViewMut};
+use crate::backend::{Backend, Len, Stored, StoredMut};
 
 /// Element-wise activation `f`. A gated MLP computes `f(x W_gate^T) * (x W_up^T)`, a plain one `f(x W_in^T)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,9 +44,9 @@ pub struct Forward<'a, B: Backend> {
     /// The non-linearity `f`.
     pub activation: Activation,
     /// Pre-activations `[rows, pre]`.
-    pub pre: View<'a, B>,
+    pub pre: Stored<'a, B>,
     /// Output `[rows, width]`.
-    pub out: ViewMut<'a, B>,
+    pub out: StoredMut<'a, B>,
 }
 
 impl<B: Backend> Forward<'_, B> {
@@ -66,11 +66,11 @@ pub struct Backward<'a, B: Backend> {
     /// The non-linearity `f`.
     pub activation: Activation,
     /// The forward input.
-    pub pre: View<'a, B>,
+    pub pre: Stored<'a, B>,
     /// Gradient of the output `[rows, width]`.
-    pub dout: View<'a, B>,
+    pub dout: Stored<'a, B>,
     /// Gradient of the input `[rows, pre]`.
-    pub dpre: ViewMut<'a, B>,
+    pub dpre: StoredMut<'a, B>,
 }
 
 impl<B: Backend> Backward<'_, B> {
@@ -89,9 +89,9 @@ pub struct Clamp<'a, B: Backend> {
     /// Bound, positive.
     pub limit: f64,
     /// Input.
-    pub x: View<'a, B>,
+    pub x: Stored<'a, B>,
     /// Output of the same length.
-    pub y: ViewMut<'a, B>,
+    pub y: StoredMut<'a, B>,
 }
 
 impl<B: Backend> Clamp<'_, B> {
@@ -108,9 +108,9 @@ pub struct ClampBackward<'a, B: Backend> {
     /// Bound, positive.
     pub limit: f64,
     /// The forward input.
-    pub x: View<'a, B>,
+    pub x: Stored<'a, B>,
     /// Gradient of the output, turned into that of the input.
-    pub dy: ViewMut<'a, B>,
+    pub dy: StoredMut<'a, B>,
 }
 
 impl<B: Backend> ClampBackward<'_, B> {

@@ -3,7 +3,7 @@
 use super::check::{at_least, length, positive, require};
 use super::segments::Segments;
 use crate::Result;
-use crate::backend::{Backend, View, ViewMut};
+use crate::backend::{Backend, Stored, StoredMut, View, ViewMut};
 
 /// Sizes of an attention op. A row of `qkv` is packed `[q: heads*head_dim | k: kv_heads*head_dim | v: kv_heads*head_dim]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,9 +51,9 @@ pub struct Forward<'a, B: Backend> {
     /// Attention never crosses a segment.
     pub segments: Segments<'a, B>,
     /// Packed, rotated `[tokens, row]`.
-    pub qkv: View<'a, B>,
+    pub qkv: Stored<'a, B>,
     /// Output `[tokens, heads * head_dim]`.
-    pub out: ViewMut<'a, B>,
+    pub out: StoredMut<'a, B>,
     /// Output: log-sum-exp of the scaled scores `[tokens, heads]`.
     pub lse: ViewMut<'a, B>,
     /// At least [`Backend::attention_workspace`] elements.
@@ -80,15 +80,15 @@ pub struct Backward<'a, B: Backend> {
     /// The forward segments.
     pub segments: Segments<'a, B>,
     /// The forward input.
-    pub qkv: View<'a, B>,
+    pub qkv: Stored<'a, B>,
     /// The forward output.
-    pub out: View<'a, B>,
+    pub out: Stored<'a, B>,
     /// The forward log-sum-exp.
     pub lse: View<'a, B>,
     /// Gradient of the output `[tokens, heads * head_dim]`.
-    pub dout: View<'a, B>,
+    pub dout: Stored<'a, B>,
     /// Gradient of the packed input `[tokens, row]`.
-    pub dqkv: ViewMut<'a, B>,
+    pub dqkv: StoredMut<'a, B>,
     /// At least [`Backend::attention_workspace`] elements.
     pub workspace: ViewMut<'a, B>,
 }

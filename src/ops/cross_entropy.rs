@@ -2,7 +2,7 @@
 
 use super::check::{length, require};
 use crate::Result;
-use crate::backend::{Backend, ViewMut};
+use crate::backend::{Backend, StoredMut, ViewMut};
 
 /// The target value of a token that has no loss.
 pub const IGNORE: i32 = -100;
@@ -23,7 +23,7 @@ pub struct ForwardBackward<'a, B: Backend> {
     /// Weight of `lse^2` (LM-head z-loss); 0 turns it off.
     pub z_weight: f64,
     /// Logits `[rows, vocabulary]`, replaced by their gradient where `backward`.
-    pub logits: ViewMut<'a, B>,
+    pub logits: StoredMut<'a, B>,
     /// Whether to replace the logits by their gradient.
     pub backward: bool,
     /// Output `[rows]`: cross-entropy in nats, 0 where ignored. Without `scale`.

@@ -2,7 +2,7 @@
 
 use super::check::{length, positive};
 use crate::Result;
-use crate::backend::{Backend, Indices, View, ViewMut};
+use crate::backend::{Backend, Indices, Stored, StoredMut, ViewMut};
 
 /// `ids [rows]`, `table [vocabulary, width]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,9 +22,9 @@ pub struct Forward<'a, B: Backend> {
     /// Token ids, below `vocabulary`.
     pub ids: Indices<'a, B>,
     /// Embedding table.
-    pub table: View<'a, B>,
+    pub table: Stored<'a, B>,
     /// Output `[rows, width]`.
-    pub y: ViewMut<'a, B>,
+    pub y: StoredMut<'a, B>,
 }
 
 impl<B: Backend> Forward<'_, B> {
@@ -47,7 +47,7 @@ pub struct Backward<'a, B: Backend> {
     /// A row that takes no gradient (`padding_idx`).
     pub padding: Option<u32>,
     /// Gradient of the output.
-    pub dy: View<'a, B>,
+    pub dy: Stored<'a, B>,
     /// Gradient of the table, accumulated.
     pub dtable: ViewMut<'a, B>,
 }

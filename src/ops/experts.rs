@@ -3,7 +3,7 @@
 use super::activation::Activation;
 use super::check::{at_least, length, optional, positive};
 use crate::Result;
-use crate::backend::{Backend, Indices, View, ViewMut};
+use crate::backend::{Backend, Indices, Stored, StoredMut, View, ViewMut};
 
 /// Sizes of an expert layer: `rows = tokens * top_k`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,15 +53,15 @@ pub struct Forward<'a, B: Backend> {
     /// The plan's `token`, `[rows]`.
     pub token: Indices<'a, B>,
     /// Input `[tokens, width]`.
-    pub x: View<'a, B>,
+    pub x: Stored<'a, B>,
     /// `[experts, pre, width]`: gate rows then up rows, or the one input projection.
-    pub w_in: View<'a, B>,
+    pub w_in: Stored<'a, B>,
     /// `[experts, width, hidden]`.
-    pub w_out: View<'a, B>,
+    pub w_out: Stored<'a, B>,
     /// Output `[rows, pre]`.
-    pub pre: ViewMut<'a, B>,
+    pub pre: StoredMut<'a, B>,
     /// Output `[rows, width]`, in plan order, not yet weighted.
-    pub rows: ViewMut<'a, B>,
+    pub rows: StoredMut<'a, B>,
     /// At least [`Backend::experts_workspace`] elements.
     pub workspace: ViewMut<'a, B>,
 }
@@ -97,21 +97,21 @@ pub struct Backward<'a, B: Backend> {
     /// The plan's `order` (slot of each row).
     pub order: Indices<'a, B>,
     /// The forward input.
-    pub x: View<'a, B>,
+    pub x: Stored<'a, B>,
     /// Weight of each slot `[tokens, top_k]`.
     pub weights: View<'a, B>,
     /// Input projections.
-    pub w_in: View<'a, B>,
+    pub w_in: Stored<'a, B>,
     /// Output projections.
-    pub w_out: View<'a, B>,
+    pub w_out: Stored<'a, B>,
     /// The forward pre-activations.
-    pub pre: View<'a, B>,
+    pub pre: Stored<'a, B>,
     /// Gradient of the combined output `[tokens, width]`.
-    pub dy: View<'a, B>,
+    pub dy: Stored<'a, B>,
     /// Extra gradient on the output rows `[rows, width]` ([`super::losses::Redundancy`]).
-    pub row_grad: Option<View<'a, B>>,
+    pub row_grad: Option<Stored<'a, B>>,
     /// Output `[rows, width]`; [`super::permutation::DispatchBackward`] sums it over a token's slots.
-    pub dx_rows: ViewMut<'a, B>,
+    pub dx_rows: StoredMut<'a, B>,
     /// Output `[tokens, top_k]`.
     pub dweights: ViewMut<'a, B>,
     /// Gradient of `w_in`, accumulated.

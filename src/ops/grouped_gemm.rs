@@ -2,7 +2,7 @@
 
 use super::check::{at_least, length, positive, require};
 use crate::Result;
-use crate::backend::{Backend, Indices, Len, View, ViewMut};
+use crate::backend::{Backend, Indices, Len, Stored, StoredMut, ViewMut};
 
 /// Group `e` owns rows `offsets[e]..offsets[e + 1]` of `rows`; its weight is `w[e]`, `[outputs, inputs]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Shape {
 fn operand<B: Backend>(
     op: &'static str,
     arg: &'static str,
-    view: &View<'_, B>,
+    view: &Stored<'_, B>,
     gather: &Option<Indices<'_, B>>,
     rows: usize,
     width: usize,
@@ -47,13 +47,13 @@ pub struct Forward<'a, B: Backend> {
     /// `[groups + 1]`, ascending, from 0 to `rows`.
     pub offsets: Indices<'a, B>,
     /// `[rows, inputs]`, or any number of rows that `gather` picks from.
-    pub x: View<'a, B>,
+    pub x: Stored<'a, B>,
     /// Row of `x` for each row, `[rows]`.
     pub gather: Option<Indices<'a, B>>,
     /// `[groups, outputs, inputs]`.
-    pub w: View<'a, B>,
+    pub w: Stored<'a, B>,
     /// Output `[rows, outputs]`.
-    pub y: ViewMut<'a, B>,
+    pub y: StoredMut<'a, B>,
     /// At least [`Backend::grouped_gemm_workspace`] elements.
     pub workspace: ViewMut<'a, B>,
 }
@@ -81,13 +81,13 @@ pub struct Dgrad<'a, B: Backend> {
     /// `[groups + 1]`.
     pub offsets: Indices<'a, B>,
     /// `[rows, outputs]`, or any number of rows that `gather` picks from.
-    pub dy: View<'a, B>,
+    pub dy: Stored<'a, B>,
     /// Row of `dy` for each row, `[rows]`.
     pub gather: Option<Indices<'a, B>>,
     /// `[groups, outputs, inputs]`.
-    pub w: View<'a, B>,
+    pub w: Stored<'a, B>,
     /// Output `[rows, inputs]`.
-    pub dx: ViewMut<'a, B>,
+    pub dx: StoredMut<'a, B>,
     /// At least [`Backend::grouped_gemm_workspace`] elements.
     pub workspace: ViewMut<'a, B>,
 }
@@ -115,11 +115,11 @@ pub struct Wgrad<'a, B: Backend> {
     /// `[groups + 1]`.
     pub offsets: Indices<'a, B>,
     /// `[rows, inputs]`, or what `x_gather` picks from.
-    pub x: View<'a, B>,
+    pub x: Stored<'a, B>,
     /// Row of `x` for each row.
     pub x_gather: Option<Indices<'a, B>>,
     /// `[rows, outputs]`, or what `dy_gather` picks from.
-    pub dy: View<'a, B>,
+    pub dy: Stored<'a, B>,
     /// Row of `dy` for each row.
     pub dy_gather: Option<Indices<'a, B>>,
     /// `[groups, outputs, inputs]`, accumulated.

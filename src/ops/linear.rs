@@ -2,7 +2,7 @@
 
 use super::check::{at_least, length, optional, positive};
 use crate::Result;
-use crate::backend::{Backend, View, ViewMut};
+use crate::backend::{Backend, Stored, StoredMut, View, ViewMut};
 
 /// `x [rows, inputs]`, `w [outputs, inputs]`, `y [rows, outputs]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,13 +20,13 @@ pub struct Forward<'a, B: Backend> {
     /// Shape.
     pub shape: Shape,
     /// Input.
-    pub x: View<'a, B>,
+    pub x: Stored<'a, B>,
     /// Weight.
-    pub w: View<'a, B>,
+    pub w: Stored<'a, B>,
     /// Optional `[outputs]`.
     pub bias: Option<View<'a, B>>,
     /// Output.
-    pub y: ViewMut<'a, B>,
+    pub y: StoredMut<'a, B>,
     /// At least [`Backend::linear_workspace`] elements.
     pub workspace: ViewMut<'a, B>,
 }
@@ -51,11 +51,11 @@ pub struct Dgrad<'a, B: Backend> {
     /// Shape.
     pub shape: Shape,
     /// Gradient of the output.
-    pub dy: View<'a, B>,
+    pub dy: Stored<'a, B>,
     /// Weight.
-    pub w: View<'a, B>,
+    pub w: Stored<'a, B>,
     /// Gradient of the input.
-    pub dx: ViewMut<'a, B>,
+    pub dx: StoredMut<'a, B>,
     /// Add instead of overwrite.
     pub accumulate: bool,
     /// At least [`Backend::linear_workspace`] elements.
@@ -81,9 +81,9 @@ pub struct Wgrad<'a, B: Backend> {
     /// Shape.
     pub shape: Shape,
     /// The forward input.
-    pub x: View<'a, B>,
+    pub x: Stored<'a, B>,
     /// Gradient of the output.
-    pub dy: View<'a, B>,
+    pub dy: Stored<'a, B>,
     /// Gradient of the weight, accumulated.
     pub dw: ViewMut<'a, B>,
     /// Gradient of the bias, accumulated.

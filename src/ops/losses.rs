@@ -5,7 +5,7 @@
 use super::check::{length, optional, positive, require};
 use super::segments::Segments;
 use crate::Result;
-use crate::backend::{Backend, Indices, View, ViewMut};
+use crate::backend::{Backend, Indices, Stored, StoredMut, View, ViewMut};
 
 /// `loss += coefficient * sum_i counts_i * sum_t valid_t p_ti`, `dprobs_ti += coefficient * counts_i * valid_t`.
 ///
@@ -170,9 +170,9 @@ pub struct Redundancy<'a, B: Backend> {
     /// Row of each slot: [`super::permutation::Plan`]'s `inverse`, `[tokens * top_k]`.
     pub inverse: Indices<'a, B>,
     /// Expert outputs in plan order `[tokens * top_k, width]`.
-    pub rows: View<'a, B>,
+    pub rows: Stored<'a, B>,
     /// Gradient of the rows, **overwritten** (shared rows get 0).
-    pub drows: ViewMut<'a, B>,
+    pub drows: StoredMut<'a, B>,
     /// `[1]`, accumulated.
     pub loss: B::ViewMut<'a, f64>,
 }

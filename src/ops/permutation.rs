@@ -2,7 +2,7 @@
 
 use super::check::{length, positive, require};
 use crate::Result;
-use crate::backend::{Backend, Indices, IndicesMut, View, ViewMut};
+use crate::backend::{Backend, Indices, IndicesMut, Stored, StoredMut, View, ViewMut};
 
 /// `tokens` tokens with `top_k` slots each, over `experts` experts: `tokens * top_k` rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,9 +58,9 @@ pub struct Dispatch<'a, B: Backend> {
     /// The plan's `token`.
     pub token: Indices<'a, B>,
     /// `[tokens, width]`.
-    pub x: View<'a, B>,
+    pub x: Stored<'a, B>,
     /// Output `[tokens * top_k, width]`.
-    pub rows: ViewMut<'a, B>,
+    pub rows: StoredMut<'a, B>,
 }
 
 impl<B: Backend> Dispatch<'_, B> {
@@ -85,9 +85,9 @@ pub struct DispatchBackward<'a, B: Backend> {
     /// The plan's `inverse`.
     pub inverse: Indices<'a, B>,
     /// `[tokens * top_k, width]`.
-    pub drows: View<'a, B>,
+    pub drows: Stored<'a, B>,
     /// Output `[tokens, width]`.
-    pub dx: ViewMut<'a, B>,
+    pub dx: StoredMut<'a, B>,
 }
 
 impl<B: Backend> DispatchBackward<'_, B> {
@@ -115,9 +115,9 @@ pub struct Combine<'a, B: Backend> {
     /// `[tokens, top_k]`.
     pub weights: View<'a, B>,
     /// Expert outputs `[tokens * top_k, width]`.
-    pub rows: View<'a, B>,
+    pub rows: Stored<'a, B>,
     /// Output `[tokens, width]`.
-    pub y: ViewMut<'a, B>,
+    pub y: StoredMut<'a, B>,
     /// Add instead of overwrite.
     pub accumulate: bool,
 }
@@ -147,11 +147,11 @@ pub struct CombineBackward<'a, B: Backend> {
     /// `[tokens, top_k]`.
     pub weights: View<'a, B>,
     /// The forward rows.
-    pub rows: View<'a, B>,
+    pub rows: Stored<'a, B>,
     /// Gradient of the output.
-    pub dy: View<'a, B>,
+    pub dy: Stored<'a, B>,
     /// Gradient of the rows.
-    pub drows: ViewMut<'a, B>,
+    pub drows: StoredMut<'a, B>,
     /// Gradient of the weights.
     pub dweights: ViewMut<'a, B>,
 }

@@ -2,7 +2,7 @@
 
 use super::check::{at_least, length, require, strided};
 use crate::Result;
-use crate::backend::{Backend, View, ViewMut};
+use crate::backend::{Backend, Stored, StoredMut, View, ViewMut};
 
 /// `rows` rows that start `stride` elements apart, each with `groups` neighbouring vectors of `width` elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,11 +32,11 @@ pub struct Forward<'a, B: Backend> {
     /// Added to the mean square.
     pub eps: f64,
     /// Input, strided rows.
-    pub x: View<'a, B>,
+    pub x: Stored<'a, B>,
     /// Weight `[width]`.
     pub weight: View<'a, B>,
     /// Output, strided rows. Elements between the rows are left alone.
-    pub y: ViewMut<'a, B>,
+    pub y: StoredMut<'a, B>,
     /// Output `[rows * groups]`.
     pub rstd: ViewMut<'a, B>,
 }
@@ -59,15 +59,15 @@ pub struct Backward<'a, B: Backend> {
     /// Shape.
     pub shape: Shape,
     /// The forward input.
-    pub x: View<'a, B>,
+    pub x: Stored<'a, B>,
     /// Weight `[width]`.
     pub weight: View<'a, B>,
     /// The forward `rstd`.
     pub rstd: View<'a, B>,
     /// Gradient of the output, strided rows.
-    pub dy: View<'a, B>,
+    pub dy: Stored<'a, B>,
     /// Gradient of the input, strided rows.
-    pub dx: ViewMut<'a, B>,
+    pub dx: StoredMut<'a, B>,
     /// Add to `dx` instead of overwriting it (the residual stream's gradient is already there).
     pub accumulate: bool,
     /// Gradient of the weight `[width]`, accumulated.

@@ -2,7 +2,7 @@
 
 use super::check::{length, require, strided};
 use crate::Result;
-use crate::backend::{Backend, Indices, View, ViewMut};
+use crate::backend::{Backend, Indices, StoredMut, View};
 
 /// `rows` rows that start `stride` apart; the first `heads * head_dim` elements of each are rotated, head by head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct Apply<'a, B: Backend> {
     /// Rotate back: the backward pass.
     pub inverse: bool,
     /// Rotated in place.
-    pub x: ViewMut<'a, B>,
+    pub x: StoredMut<'a, B>,
 }
 
 impl<B: Backend> Apply<'_, B> {

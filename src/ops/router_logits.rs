@@ -3,7 +3,7 @@
 
 use super::check::{length, positive};
 use crate::Result;
-use crate::backend::{Backend, View, ViewMut};
+use crate::backend::{Backend, Stored, StoredMut, View, ViewMut};
 
 /// `x [tokens, width]`, `w [experts, width]`, `logits [tokens, experts]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Forward<'a, B: Backend> {
     /// Shape.
     pub shape: Shape,
     /// Input.
-    pub x: View<'a, B>,
+    pub x: Stored<'a, B>,
     /// Router weight.
     pub w: View<'a, B>,
     /// Output.
@@ -46,13 +46,13 @@ pub struct Backward<'a, B: Backend> {
     /// Shape.
     pub shape: Shape,
     /// The forward input.
-    pub x: View<'a, B>,
+    pub x: Stored<'a, B>,
     /// Router weight.
     pub w: View<'a, B>,
     /// Gradient of the logits.
     pub dlogits: View<'a, B>,
     /// Gradient of the input, **added to**.
-    pub dx: ViewMut<'a, B>,
+    pub dx: StoredMut<'a, B>,
     /// Gradient of the weight, accumulated.
     pub dw: ViewMut<'a, B>,
 }

@@ -31,7 +31,7 @@ impl<B: Backend, T: Element> Held<'_, B, T> {
     }
 }
 
-impl<B: Backend> Held<'_, B, B::Real> {
+impl<B: Backend, T: Real> Held<'_, B, T> {
     /// The contents as f64.
     pub fn reals(&self) -> Vec<f64> {
         self.get().into_iter().map(Real::to_f64).collect()
@@ -45,13 +45,13 @@ pub fn hold<'b, B: Backend, T: Element>(backend: &'b B, values: &[T]) -> Held<'b
     held
 }
 
-/// A buffer of reals.
-pub fn reals<'b, B: Backend>(backend: &'b B, values: &[f64]) -> Held<'b, B, B::Real> {
-    hold(backend, &values.iter().map(|&value| Real::from_f64(value)).collect::<Vec<B::Real>>())
+/// A buffer of values, rounded to the type that its use asks for.
+pub fn reals<'b, B: Backend, T: Real>(backend: &'b B, values: &[f64]) -> Held<'b, B, T> {
+    hold(backend, &values.iter().map(|&value| T::from_f64(value)).collect::<Vec<T>>())
 }
 
 /// A buffer of `len` NaN, for an output or a workspace.
-pub fn unset<B: Backend>(backend: &B, len: usize) -> Held<'_, B, B::Real> {
+pub fn unset<B: Backend, T: Real>(backend: &B, len: usize) -> Held<'_, B, T> {
     reals(backend, &vec![f64::NAN; len])
 }
 

@@ -4,6 +4,7 @@ use super::backend::KernelBackend;
 use super::compare::Tolerance;
 use super::device::{Held, hold, reals, segments, unset, unset_indices};
 use emo::Backend;
+use emo::backend::Real;
 use emo::ops::router::{KeepMask, RouterConfig};
 use emo::ops::{experts, grouped_gemm, losses, permutation, pool, router, router_logits, smoothing};
 use emo::reference as spec;
@@ -36,13 +37,13 @@ fn smoothing_shape(filter: &Filter, tokens: usize, channels: usize) -> smoothing
 }
 
 impl<B: Backend> Ops<'_, B> {
-    fn reals(&self, values: &[f64]) -> Held<'_, B, B::Real> {
+    fn reals<T: Real>(&self, values: &[f64]) -> Held<'_, B, T> {
         reals(self.backend, values)
     }
-    fn zeros(&self, len: usize) -> Held<'_, B, B::Real> {
+    fn zeros<T: Real>(&self, len: usize) -> Held<'_, B, T> {
         reals(self.backend, &vec![0.0; len])
     }
-    fn unset(&self, len: usize) -> Held<'_, B, B::Real> {
+    fn unset<T: Real>(&self, len: usize) -> Held<'_, B, T> {
         unset(self.backend, len)
     }
     fn optional(&self, values: Option<&[f64]>) -> Option<Held<'_, B, B::Real>> {

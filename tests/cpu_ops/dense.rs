@@ -1,7 +1,8 @@
 //! The CPU's dense transformer ops against the specification.
 
-use crate::agree::{Call, Outputs, agree, indices, values};
+use crate::agree::{Call, Outputs, indices, values};
 use crate::device::{hold, reals, unset};
+use crate::machines::agree;
 use crate::shapes::{self, Size};
 use emo::Backend;
 use emo::ops::activation::{self, Activation};
@@ -243,6 +244,7 @@ impl Call for Optimiser {
         let len = self.0;
         let (grads, mut params) = (reals(b, &values(len, 1)), reals(b, &values(len, 2)));
         let (mut m, mut v) = (reals(b, &vec![0.0; len]), reals(b, &vec![0.0; len]));
+        let mut copy = unset(b, len);
         for step in 1..4 {
             b.adamw(adamw::Step {
                 hyper: adamw::Hyper {
@@ -258,14 +260,15 @@ impl Call for Optimiser {
                 grads: grads.all(),
                 m: m.all_mut(),
                 v: v.all_mut(),
+                copy: Some(copy.all_mut()),
             })
             .unwrap();
         }
         let mut squares = hold(b, &[f64::NAN]);
         b.sum_of_squares(adamw::SumOfSquares { x: grads.all(), out: squares.all_mut() }).unwrap();
         let mut sum = reals(b, &params.reals());
-        b.add(grads.all(), sum.all_mut()).unwrap();
-        let state = [("params", params.reals()), ("m", m.reals()), ("v", v.reals())];
+        b.add(reals(b, &grads.reals()).all(), sum.all_mut()).unwrap();
+        let state = [("params", params.reals()), ("copy", copy.reals()), ("m", m.reals()), ("v", v.reals())];
         state.into_iter().chain([("squares", squares.get()), ("sum", sum.reals())]).collect()
     }
 }

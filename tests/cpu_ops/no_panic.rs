@@ -1,6 +1,6 @@
 //! No argument makes an op panic: every op, with lengths, indices and values that are mostly right.
 
-use crate::agree::machines;
+use crate::machines::machines;
 use crate::random::Random;
 use emo::Backend;
 use emo::cpu::Cpu;
@@ -483,6 +483,7 @@ fn call_everything(seed: u64, cpu: &Cpu) {
         grads: &r.reals(width),
         m: &mut r.reals(width),
         v: &mut r.reals(width),
+        copy: Some(&mut r.reals(width)),
     });
     let _ = cpu.sum_of_squares(adamw::SumOfSquares::<Cpu> { x: &r.reals(width), out: &mut [0.0] });
 }

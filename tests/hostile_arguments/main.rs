@@ -4,9 +4,13 @@
 #[allow(dead_code)]
 #[path = "../common/device.rs"]
 mod device;
+#[cfg(feature = "cuda")]
+#[path = "../common/gpu.rs"]
+mod gpu;
 mod random;
 
 use device::{Held, hold, reals, unset, unset_indices};
+use emo::backend::Real;
 use emo::cpu::Cpu;
 use emo::cpu::gemm::serial::{Layout, Strided, matmul, scratch_len};
 use emo::cpu::isa::Isa;
@@ -23,7 +27,6 @@ use emo::{Backend, Error};
 /// Shapes whose sizes wrap around, with the buffers that a wrapped size would ask for.
 fn absurd<B: Backend>(b: &B) {
     const HUGE: usize = 1 << 63;
-    let empty = || unset(b, 0);
     let none = unset_indices(b, 0);
     let zero = hold(b, &[0u32]);
     let refused =
@@ -31,19 +34,19 @@ fn absurd<B: Backend>(b: &B) {
 
     // 2 * 2^63 = 0 columns of a gated pre-activation.
     let shape = activation::Shape { rows: 0, width: HUGE, gated: true };
-    let (pre, dout) = (empty(), empty());
+    let (pre, dout) = (unset(b, 0), unset(b, 0));
     refused(b.activation_forward(activation::Forward {
         shape,
         activation: Activation::Silu,
         pre: pre.all(),
-        out: empty().all_mut(),
+        out: unset(b, 0).all_mut(),
     }));
     refused(b.activation_backward(activation::Backward {
         shape,
         activation: Activation::Silu,
         pre: pre.all(),
         dout: dout.all(),
-        dpre: empty().all_mut(),
+        dpre: unset(b, 0).all_mut(),
     }));
     // usize::MAX + 1 = 0 offsets.
     let shape = permutation::Shape { tokens: 1, top_k: 1, experts: usize::MAX };
@@ -56,10 +59,10 @@ fn absurd<B: Backend>(b: &B) {
     refused(b.grouped_gemm_forward(grouped_gemm::Forward {
         shape,
         offsets: none.all(),
-        x: empty().all(),
+        x: unset(b, 0).all(),
         gather: None,
-        w: empty().all(),
-        y: empty().all_mut(),
+        w: unset(b, 0).all(),
+        y: unset(b, 0).all_mut(),
         workspace: unset(b, space).all_mut(),
     }));
     let shape = experts::Shape {
@@ -76,11 +79,11 @@ fn absurd<B: Backend>(b: &B) {
         shape,
         offsets: hold(b, &[0u32, 0]).all(),
         token: none.all(),
-        x: empty().all(),
-        w_in: empty().all(),
-        w_out: empty().all(),
-        pre: empty().all_mut(),
-        rows: empty().all_mut(),
+        x: unset(b, 0).all(),
+        w_in: unset(b, 0).all(),
+        w_out: unset(b, 0).all(),
+        pre: unset(b, 0).all_mut(),
+        rows: unset(b, 0).all_mut(),
         workspace: unset(b, space).all_mut(),
     }));
     // Rows times the sum of heads, and what a tile of such a head would take.
@@ -90,38 +93,38 @@ fn absurd<B: Backend>(b: &B) {
         refused(b.attention_forward(attention::Forward {
             shape,
             segments: Segments { offsets: zero.all(), of_token: none.all() },
-            qkv: empty().all(),
-            out: empty().all_mut(),
-            lse: empty().all_mut(),
+            qkv: unset(b, 0).all(),
+            out: unset(b, 0).all_mut(),
+            lse: unset(b, 0).all_mut(),
             workspace: unset(b, space).all_mut(),
         }));
     }
     let linear_shape = linear::Shape { rows: 0, inputs: usize::MAX, outputs: usize::MAX };
     refused(b.linear_forward(linear::Forward {
         shape: linear_shape,
-        x: empty().all(),
-        w: empty().all(),
+        x: unset(b, 0).all(),
+        w: unset(b, 0).all(),
         bias: None,
-        y: empty().all_mut(),
+        y: unset(b, 0).all_mut(),
         workspace: unset(b, b.linear_workspace(linear_shape).min(1)).all_mut(),
     }));
     let norm_shape = rms_norm::Shape { rows: 0, groups: HUGE, width: 2, stride: usize::MAX };
     refused(b.rms_norm_forward(rms_norm::Forward {
         shape: norm_shape,
         eps: 0.0,
-        x: empty().all(),
+        x: unset(b, 0).all(),
         weight: reals(b, &[1.0, 1.0]).all(),
-        y: empty().all_mut(),
-        rstd: empty().all_mut(),
+        y: unset(b, 0).all_mut(),
+        rstd: unset(b, 0).all_mut(),
     }));
     let rope_shape = rope::Shape { rows: 0, heads: HUGE, head_dim: 2, stride: usize::MAX, positions: 0 };
     refused(b.rope(rope::Apply {
         shape: rope_shape,
         position: none.all(),
-        cos: empty().all(),
-        sin: empty().all(),
+        cos: unset(b, 0).all(),
+        sin: unset(b, 0).all(),
         inverse: false,
-        x: empty().all_mut(),
+        x: unset(b, 0).all_mut(),
     }));
     let shape = smoothing::Shape {
         tokens: 0,
@@ -134,9 +137,9 @@ fn absurd<B: Backend>(b: &B) {
     refused(b.smoothing_forward(smoothing::Forward {
         shape,
         segments: Segments { offsets: zero.all(), of_token: none.all() },
-        x: empty().all(),
-        taps: empty().all(),
-        y: empty().all_mut(),
+        x: unset(b, 0).all(),
+        taps: unset(b, 0).all(),
+        y: unset(b, 0).all_mut(),
     }));
     // One segment and usize::MAX domains have 0 means.
     refused(b.domain_consistency(losses::DomainConsistency {
@@ -149,38 +152,38 @@ fn absurd<B: Backend>(b: &B) {
         probs: reals(b, &[1.0]).all(),
         dprobs: reals(b, &[1.0]).all_mut(),
         loss: hold(b, &[0.0]).all_mut(),
-        workspace: empty().all_mut(),
+        workspace: unset(b, 0).all_mut(),
     }));
     let config = RouterConfig::softmax(HUGE, 1);
     refused(b.router_backward(router::Backward {
         config: &config,
         tokens: 0,
-        logits: empty().all(),
+        logits: unset(b, 0).all(),
         bias: None,
         keep: KeepMask::All,
-        probs: empty().all(),
-        weights: empty().all(),
+        probs: unset(b, 0).all(),
+        weights: unset(b, 0).all(),
         indices: none.all(),
-        lse: empty().all(),
-        dweights: empty().all(),
+        lse: unset(b, 0).all(),
+        dweights: unset(b, 0).all(),
         dprobs: None,
         z_coefficient: 0.0,
-        dlogits: empty().all_mut(),
+        dlogits: unset(b, 0).all_mut(),
         dbias: None,
     }));
     let shape = router_logits::Shape { tokens: 0, width: HUGE, experts: 1 };
     refused(b.router_logits_forward(router_logits::Forward {
         shape,
-        x: empty().all(),
-        w: empty().all(),
-        logits: empty().all_mut(),
+        x: unset(b, 0).all(),
+        w: unset(b, 0).all(),
+        logits: unset(b, 0).all_mut(),
     }));
     let shape = embedding::Shape { rows: 0, vocabulary: 0, width: HUGE };
     refused(b.embedding_forward(embedding::Forward {
         shape,
         ids: none.all(),
-        table: empty().all(),
-        y: empty().all_mut(),
+        table: unset(b, 0).all(),
+        y: unset(b, 0).all_mut(),
     }));
 
     assert!(b.alloc::<f64>(usize::MAX).is_err() && b.alloc::<u8>(usize::MAX).is_err());
@@ -196,10 +199,11 @@ fn absurd<B: Backend>(b: &B) {
                 step: 1,
                 grad_scale: 1.0
             },
-            params: empty().all_mut(),
-            grads: empty().all(),
-            m: empty().all_mut(),
-            v: empty().all_mut(),
+            params: unset(b, 0).all_mut(),
+            grads: unset(b, 0).all(),
+            m: unset(b, 0).all_mut(),
+            v: unset(b, 0).all_mut(),
+            copy: None,
         }),
         Err(Error::Argument { arg: "beta1", .. })
     ));
@@ -211,26 +215,29 @@ fn sizes_that_overflow_are_errors() {
     absurd(&Oracle);
 }
 
+fn halves<B: Backend, T: Real>(b: &B, n: usize) -> Held<'_, B, T> {
+    reals(b, &vec![0.5; n])
+}
+
 /// Slots that the router never writes, and rows named twice, would index outside a token's row or be written by two threads.
 fn contradictions<B: Backend>(b: &B) {
-    let real = |n: usize| reals(b, &vec![0.5; n]);
     let config =
         RouterConfig { shared: 2, shared_weight: SharedWeight::Softmax, ..RouterConfig::softmax(5, 4) };
     let backward = |indices: &[u32]| {
         b.router_backward(router::Backward {
             config: &config,
             tokens: 1,
-            logits: real(5).all(),
+            logits: halves(b, 5).all(),
             bias: None,
             keep: KeepMask::All,
-            probs: real(3).all(),
-            weights: real(4).all(),
+            probs: halves(b, 3).all(),
+            weights: halves(b, 4).all(),
             indices: hold(b, indices).all(),
-            lse: real(1).all(),
-            dweights: real(4).all(),
+            lse: halves(b, 1).all(),
+            dweights: halves(b, 4).all(),
             dprobs: None,
             z_coefficient: 0.0,
-            dlogits: real(5).all_mut(),
+            dlogits: halves(b, 5).all_mut(),
             dbias: None,
         })
     };
@@ -243,11 +250,11 @@ fn contradictions<B: Backend>(b: &B) {
         shape,
         width: 1,
         inverse: hold(b, &[1u32, 1]).all(),
-        weights: real(2).all(),
-        rows: real(2).all(),
-        dy: real(2).all(),
-        drows: real(2).all_mut(),
-        dweights: real(2).all_mut(),
+        weights: halves(b, 2).all(),
+        rows: halves(b, 2).all(),
+        dy: halves(b, 2).all(),
+        drows: halves(b, 2).all_mut(),
+        dweights: halves(b, 2).all_mut(),
     });
     assert!(matches!(twice, Err(Error::Argument { arg: "inverse", .. })));
     let twice = b.redundancy(losses::Redundancy {
@@ -257,8 +264,8 @@ fn contradictions<B: Backend>(b: &B) {
         width: 1,
         coefficient: 1.0,
         inverse: hold(b, &[0u32, 0]).all(),
-        rows: real(2).all(),
-        drows: real(2).all_mut(),
+        rows: halves(b, 2).all(),
+        drows: halves(b, 2).all_mut(),
         loss: hold(b, &[0.0]).all_mut(),
     });
     assert!(matches!(twice, Err(Error::Argument { arg: "inverse", .. })));
@@ -298,6 +305,20 @@ fn not_a_number<B: Backend>(b: &B) {
 fn nan_logits_give_nan_scores() {
     not_a_number(&Cpu::new(1).unwrap());
     not_a_number(&Oracle);
+}
+
+/// What the host can see it refuses; kernels keep NaN as it is.
+#[cfg(feature = "cuda")]
+#[test]
+fn a_gpu_refuses_the_same() {
+    if let Some(cuda) = gpu::gpu::<f32>() {
+        absurd(&cuda);
+        not_a_number(&cuda);
+    }
+    if let Some(cuda) = gpu::gpu::<half::bf16>() {
+        absurd(&cuda);
+        not_a_number(&cuda);
+    }
 }
 
 /// Rows 2^63 elements apart: three of them end where the first began, for arithmetic that wraps.

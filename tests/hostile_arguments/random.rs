@@ -7,8 +7,8 @@ use emo::ops::activation::Activation;
 use emo::ops::router::{KeepMask, Normalise, RouterConfig, Score, SharedWeight};
 use emo::ops::segments::Segments;
 use emo::ops::{
-    attention, cross_entropy, embedding, experts, grouped_gemm, losses, permutation, pool, rope, router,
-    smoothing,
+    all_to_all, attention, cross_entropy, embedding, experts, grouped_gemm, losses, permutation, pool, rope,
+    router, smoothing,
 };
 use emo::oracle::Oracle;
 use proptest::prelude::*;
@@ -77,8 +77,17 @@ fn attack() -> impl Strategy<Value = Attack> {
 fn run<B: Backend>(b: &B, a: &Attack) {
     let Attack { tokens, top_k, experts, width, .. } = *a;
     let (rows, hidden) = (tokens * top_k, 3);
-    let real = |n: usize| reals(b, &a.values(n));
-    let out = |n: usize| unset(b, n);
+    // Not closures, which would have one type for values that are computed in and for values that are stored.
+    macro_rules! real {
+        ($n:expr) => {
+            reals(b, &a.values($n))
+        };
+    }
+    macro_rules! out {
+        ($n:expr) => {
+            unset(b, $n)
+        };
+    }
     let order = hold(b, &a.order(rows));
     let offsets = hold(b, &a.offsets(experts, rows));
     let token = hold(b, &a.below(rows, tokens));
@@ -106,29 +115,29 @@ fn run<B: Backend>(b: &B, a: &Attack) {
         inverse,
     };
     let _ = b.plan(plan);
-    let (x, wide) = (real(tokens * width), real(rows * width));
+    let (x, wide) = (real!(tokens * width), real!(rows * width));
     let _ = b.dispatch_forward(permutation::Dispatch {
         shape,
         width,
         token: token.all(),
         x: x.all(),
-        rows: out(rows * width).all_mut(),
+        rows: out!(rows * width).all_mut(),
     });
     let _ = b.dispatch_backward(permutation::DispatchBackward {
         shape,
         width,
         inverse: order.all(),
         drows: wide.all(),
-        dx: out(tokens * width).all_mut(),
+        dx: out!(tokens * width).all_mut(),
     });
-    let weights = real(rows);
+    let weights = real!(rows);
     let _ = b.combine_forward(permutation::Combine {
         shape,
         width,
         inverse: order.all(),
         weights: weights.all(),
         rows: wide.all(),
-        y: out(tokens * width).all_mut(),
+        y: out!(tokens * width).all_mut(),
         accumulate: true,
     });
     let _ = b.combine_backward(permutation::CombineBackward {
@@ -138,8 +147,29 @@ fn run<B: Backend>(b: &B, a: &Attack) {
         weights: weights.all(),
         rows: wide.all(),
         dy: x.all(),
-        drows: out(rows * width).all_mut(),
-        dweights: out(rows).all_mut(),
+        drows: out!(rows * width).all_mut(),
+        dweights: out!(rows).all_mut(),
+    });
+    let ranks = all_to_all::Shape { ranks: top_k, experts };
+    let [mut counts, mut send, mut receive] = [experts, top_k + 1, top_k + 1].map(|n| unset_indices(b, n));
+    let _ = b.send_plan(all_to_all::SendPlan {
+        shape: ranks,
+        rows,
+        offsets: offsets.all(),
+        counts: counts.all_mut(),
+        send: send.all_mut(),
+    });
+    let own = ranks.owned(0).len();
+    let counts = hold(b, &a.below(top_k * own, rows));
+    let [mut grouped, mut gather, mut inverse] = [own + 1, rows, rows].map(|n| unset_indices(b, n));
+    let _ = b.receive_plan(all_to_all::ReceivePlan {
+        shape: ranks,
+        rank: 0,
+        counts: counts.all(),
+        receive: receive.all_mut(),
+        offsets: grouped.all_mut(),
+        gather: gather.all_mut(),
+        inverse: inverse.all_mut(),
     });
     let _ = b.redundancy(losses::Redundancy {
         tokens,
@@ -149,12 +179,12 @@ fn run<B: Backend>(b: &B, a: &Attack) {
         coefficient: 1.0,
         inverse: order.all(),
         rows: wide.all(),
-        drows: out(rows * width).all_mut(),
+        drows: out!(rows * width).all_mut(),
         loss: hold(b, &[0.0]).all_mut(),
     });
 
     let shape = grouped_gemm::Shape { groups: experts, rows, inputs: width, outputs: hidden };
-    let (w, dy) = (real(experts * hidden * width), real(rows * hidden));
+    let (w, dy) = (real!(experts * hidden * width), real!(rows * hidden));
     let space = b.grouped_gemm_workspace(shape);
     let _ = b.grouped_gemm_forward(grouped_gemm::Forward {
         shape,
@@ -162,8 +192,8 @@ fn run<B: Backend>(b: &B, a: &Attack) {
         x: x.all(),
         gather: Some(token.all()),
         w: w.all(),
-        y: out(rows * hidden).all_mut(),
-        workspace: out(space).all_mut(),
+        y: out!(rows * hidden).all_mut(),
+        workspace: out!(space).all_mut(),
     });
     let _ = b.grouped_gemm_dgrad(grouped_gemm::Dgrad {
         shape,
@@ -171,8 +201,8 @@ fn run<B: Backend>(b: &B, a: &Attack) {
         dy: dy.all(),
         gather: Some(order.all()),
         w: w.all(),
-        dx: out(rows * width).all_mut(),
-        workspace: out(space).all_mut(),
+        dx: out!(rows * width).all_mut(),
+        workspace: out!(space).all_mut(),
     });
     let _ = b.grouped_gemm_wgrad(grouped_gemm::Wgrad {
         shape,
@@ -181,12 +211,12 @@ fn run<B: Backend>(b: &B, a: &Attack) {
         x_gather: Some(token.all()),
         dy: dy.all(),
         dy_gather: Some(order.all()),
-        dw: real(experts * hidden * width).all_mut(),
-        workspace: out(space).all_mut(),
+        dw: real!(experts * hidden * width).all_mut(),
+        workspace: out!(space).all_mut(),
     });
     let shape =
         experts::Shape { tokens, top_k, experts, width, hidden, gated: true, activation: Activation::Silu };
-    let (w_in, pre) = (real(experts * 2 * hidden * width), real(rows * 2 * hidden));
+    let (w_in, pre) = (real!(experts * 2 * hidden * width), real!(rows * 2 * hidden));
     let space = b.experts_workspace(shape);
     let _ = b.experts_forward(experts::Forward {
         shape,
@@ -195,9 +225,9 @@ fn run<B: Backend>(b: &B, a: &Attack) {
         x: x.all(),
         w_in: w_in.all(),
         w_out: w.all(),
-        pre: out(rows * 2 * hidden).all_mut(),
-        rows: out(rows * width).all_mut(),
-        workspace: out(space).all_mut(),
+        pre: out!(rows * 2 * hidden).all_mut(),
+        rows: out!(rows * width).all_mut(),
+        workspace: out!(space).all_mut(),
     });
     let _ = b.experts_backward(experts::Backward {
         shape,
@@ -211,14 +241,14 @@ fn run<B: Backend>(b: &B, a: &Attack) {
         pre: pre.all(),
         dy: x.all(),
         row_grad: Some(wide.all()),
-        dx_rows: out(rows * width).all_mut(),
-        dweights: out(rows).all_mut(),
-        dw_in: real(experts * 2 * hidden * width).all_mut(),
-        dw_out: real(experts * hidden * width).all_mut(),
-        workspace: out(space).all_mut(),
+        dx_rows: out!(rows * width).all_mut(),
+        dweights: out!(rows).all_mut(),
+        dw_in: real!(experts * 2 * hidden * width).all_mut(),
+        dw_out: real!(experts * hidden * width).all_mut(),
+        workspace: out!(space).all_mut(),
     });
 
-    let logits = real(tokens * experts);
+    let logits = real!(tokens * experts);
     for shared in [0, 1] {
         let config = RouterConfig {
             shared,
@@ -229,7 +259,7 @@ fn run<B: Backend>(b: &B, a: &Attack) {
         };
         let (routed, slots) = (config.routed(), tokens * config.top_k);
         let (sizes, flags) = (hold(b, &a.below(documents, experts)), vec![1u8; documents * routed]);
-        let (mut keep, mut scores) = (hold(b, &flags), out(documents * routed));
+        let (mut keep, mut scores) = (hold(b, &flags), out!(documents * routed));
         let _ = b.pool_keep(pool::Keep {
             tokens,
             experts,
@@ -237,7 +267,7 @@ fn run<B: Backend>(b: &B, a: &Attack) {
             forced: 1,
             segments: segments!(),
             logits: logits.all(),
-            bias: Some(real(experts).all()),
+            bias: Some(real!(experts).all()),
             temperature: 0.5,
             sizes: sizes.all(),
             keep: keep.all_mut(),
@@ -249,13 +279,13 @@ fn run<B: Backend>(b: &B, a: &Attack) {
             tokens,
             logits: logits.all(),
             bias: None,
-            selection_bias: Some(real(routed).all()),
+            selection_bias: Some(real!(routed).all()),
             keep: KeepMask::PerSegment(keep.all(), segments!()),
-            probs: out(tokens * routed).all_mut(),
-            weights: out(slots).all_mut(),
+            probs: out!(tokens * routed).all_mut(),
+            weights: out!(slots).all_mut(),
             indices: written.all_mut(),
             counts: unset_indices(b, experts).all_mut(),
-            lse: out(tokens).all_mut(),
+            lse: out!(tokens).all_mut(),
         });
         assert!(result.is_err() || written.get().iter().all(|&expert| (expert as usize) < experts));
         let _ = b.router_backward(router::Backward {
@@ -264,18 +294,18 @@ fn run<B: Backend>(b: &B, a: &Attack) {
             logits: logits.all(),
             bias: None,
             keep: KeepMask::All,
-            probs: real(tokens * routed).all(),
-            weights: real(slots).all(),
+            probs: real!(tokens * routed).all(),
+            weights: real!(slots).all(),
             indices: hold(b, &a.below(slots, experts)).all(),
-            lse: real(tokens).all(),
-            dweights: real(slots).all(),
+            lse: real!(tokens).all(),
+            dweights: real!(slots).all(),
             dprobs: None,
             z_coefficient: 0.1,
-            dlogits: out(tokens * experts).all_mut(),
-            dbias: Some(real(experts).all_mut()),
+            dlogits: out!(tokens * experts).all_mut(),
+            dbias: Some(real!(experts).all_mut()),
         });
     }
-    let mut dprobs = real(tokens * experts);
+    let mut dprobs = real!(tokens * experts);
     let _ = b.sequence_consistency(losses::SequenceConsistency {
         tokens,
         routed: experts,
@@ -295,7 +325,7 @@ fn run<B: Backend>(b: &B, a: &Attack) {
         probs: logits.all(),
         dprobs: dprobs.all_mut(),
         loss: hold(b, &[0.0]).all_mut(),
-        workspace: out((documents + 2) * experts).all_mut(),
+        workspace: out!((documents + 2) * experts).all_mut(),
     });
     let _ = b.mutual_information(losses::MutualInformation {
         tokens,
@@ -319,22 +349,22 @@ fn run<B: Backend>(b: &B, a: &Attack) {
         shape,
         segments: segments!(),
         x: logits.all(),
-        taps: real(3 * experts).all(),
+        taps: real!(3 * experts).all(),
         dy: logits.all(),
-        dx: out(tokens * experts).all_mut(),
-        dtaps: Some(real(3 * experts).all_mut()),
+        dx: out!(tokens * experts).all_mut(),
+        dtaps: Some(real!(3 * experts).all_mut()),
     });
     let shape = attention::Shape { tokens, heads: 2, kv_heads: 1, head_dim: width, longest: tokens };
     let space = b.attention_workspace(shape);
-    let (qkv, heads) = (real(tokens * 4 * width), real(tokens * 2 * width));
-    let (mut o, mut lse) = (out(tokens * 2 * width), out(tokens * 2));
+    let (qkv, heads) = (real!(tokens * 4 * width), real!(tokens * 2 * width));
+    let (mut o, mut lse) = (out!(tokens * 2 * width), out!(tokens * 2));
     let _ = b.attention_forward(attention::Forward {
         shape,
         segments: segments!(),
         qkv: qkv.all(),
         out: o.all_mut(),
         lse: lse.all_mut(),
-        workspace: out(space).all_mut(),
+        workspace: out!(space).all_mut(),
     });
     let _ = b.attention_backward(attention::Backward {
         shape,
@@ -343,31 +373,31 @@ fn run<B: Backend>(b: &B, a: &Attack) {
         out: o.all(),
         lse: lse.all(),
         dout: heads.all(),
-        dqkv: out(tokens * 4 * width).all_mut(),
-        workspace: out(space).all_mut(),
+        dqkv: out!(tokens * 4 * width).all_mut(),
+        workspace: out!(space).all_mut(),
     });
     let shape = embedding::Shape { rows, vocabulary: 5, width };
     let _ = b.embedding_forward(embedding::Forward {
         shape,
         ids: indices.all(),
-        table: real(5 * width).all(),
-        y: out(rows * width).all_mut(),
+        table: real!(5 * width).all(),
+        y: out!(rows * width).all_mut(),
     });
     let _ = b.embedding_backward(embedding::Backward {
         shape,
         ids: indices.all(),
         padding: Some(1),
         dy: wide.all(),
-        dtable: real(5 * width).all_mut(),
+        dtable: real!(5 * width).all_mut(),
     });
     let shape = rope::Shape { rows, heads: 1, head_dim: 2, stride: 3, positions: 4 };
     let _ = b.rope(rope::Apply {
         shape,
         position: indices.all(),
-        cos: real(4).all(),
-        sin: real(4).all(),
+        cos: real!(4).all(),
+        sin: real!(4).all(),
         inverse: false,
-        x: real(rows * 3).all_mut(),
+        x: real!(rows * 3).all_mut(),
     });
     let targets: Vec<i32> = a.below(tokens, experts).into_iter().map(|target| target as i32).collect();
     let _ = b.cross_entropy(cross_entropy::ForwardBackward {
@@ -376,10 +406,10 @@ fn run<B: Backend>(b: &B, a: &Attack) {
         targets: hold(b, &targets).all(),
         scale: 1.0,
         z_weight: 0.1,
-        logits: real(tokens * experts).all_mut(),
+        logits: real!(tokens * experts).all_mut(),
         backward: true,
-        loss: out(tokens).all_mut(),
-        lse: out(tokens).all_mut(),
+        loss: out!(tokens).all_mut(),
+        lse: out!(tokens).all_mut(),
     });
 }
 
@@ -396,5 +426,36 @@ proptest! {
     #[test]
     fn indices_and_values_never_panic_the_oracle(attack in attack()) {
         run(&Oracle, &attack);
+    }
+}
+
+/// Kernels skip what lies outside its bound and report it: the device lives on, whatever the indices.
+#[cfg(feature = "cuda")]
+mod cuda {
+    use super::{Attack, attack, run};
+    use crate::gpu::gpu;
+    use emo::Error;
+    use emo::cuda::{Cuda, CudaStorage};
+    use proptest::prelude::*;
+
+    fn survives<S: CudaStorage>(gpu: &Option<Cuda<S>>, attack: &Attack) {
+        let Some(gpu) = gpu else { return };
+        run(gpu, attack);
+        let outcome = gpu.synchronize();
+        assert!(matches!(outcome, Ok(()) | Err(Error::Index { .. })), "{outcome:?}");
+        assert_eq!(gpu.synchronize(), Ok(()));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) })]
+
+        #[test]
+        fn indices_and_values_never_harm_a_gpu(attacks in prop::collection::vec(attack(), 4)) {
+            let (f32, bf16) = (gpu::<f32>(), gpu::<half::bf16>());
+            for attack in &attacks {
+                survives(&f32, attack);
+                survives(&bf16, attack);
+            }
+        }
     }
 }

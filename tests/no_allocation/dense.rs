@@ -200,6 +200,10 @@ pub fn run(b: &Cpu, out: &mut Vec<(&'static str, usize)>) {
         grad_scale: 1.0,
     };
     let (mut m, mut v) = (wave(T * D), vec![0.5; T * D]);
-    count!(out, "adamw", b.adamw(adamw::Step { hyper, params: &mut y, grads: &dy, m: &mut m, v: &mut v }));
+    count!(
+        out,
+        "adamw",
+        b.adamw(adamw::Step { hyper, params: &mut y, grads: &dy, m: &mut m, v: &mut v, copy: None })
+    );
     count!(out, "sum_of_squares", b.sum_of_squares(adamw::SumOfSquares { x: &x, out: &mut loss }));
 }

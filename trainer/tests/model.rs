@@ -121,7 +121,7 @@ fn the_plan_is_what_gets_allocated() {
     };
     let model = model(Oracle);
     let parameters = model.layout().len();
-    assert_eq!(model.parameters().len(), parameters);
+    assert_eq!(model.parameters().masters().len(), parameters);
     assert_eq!(model.gradients().len(), parameters);
     // Two layers have a score-correction bias of 8 values.
     assert_eq!(bytes(Purpose::Parameters), 8 * (parameters + 16));

@@ -79,13 +79,23 @@ impl<'a, B: Backend> Planner<'a, B> {
         self.backend.alloc(if self.dry { 0 } else { elements })
     }
 
-    /// A zeroed buffer of the backend's floating-point type.
+    /// A zeroed buffer of the type the backend computes in: statistics, router values, losses, workspaces.
     pub fn real(
         &mut self,
         purpose: Purpose,
         name: impl Into<String>,
         elements: usize,
     ) -> Result<B::Buffer<B::Real>> {
+        self.buffer(purpose, name, elements)
+    }
+
+    /// A zeroed buffer of the type the backend stores activations and their gradients in.
+    pub fn stored(
+        &mut self,
+        purpose: Purpose,
+        name: impl Into<String>,
+        elements: usize,
+    ) -> Result<B::Buffer<B::Storage>> {
         self.buffer(purpose, name, elements)
     }
 
@@ -105,11 +115,11 @@ pub(crate) struct LayerCache<B: Backend> {
     pub attention_rstd: B::Buffer<B::Real>,
     pub attention: attention::Cache<B>,
     /// Output of the attention branch before its norm, where the norm comes after.
-    pub attention_out: Option<B::Buffer<B::Real>>,
+    pub attention_out: Option<B::Buffer<B::Storage>>,
     pub feed_forward_rstd: B::Buffer<B::Real>,
     pub feed_forward: FeedForwardCache<B>,
     /// Output of the feed-forward branch before its norm, where the norm comes after.
-    pub feed_forward_out: Option<B::Buffer<B::Real>>,
+    pub feed_forward_out: Option<B::Buffer<B::Storage>>,
 }
 
 /// The cache of either kind of feed-forward part.
@@ -121,13 +131,13 @@ pub(crate) enum FeedForwardCache<B: Backend> {
 /// Buffers that every layer uses in turn.
 pub(crate) struct Scratch<B: Backend> {
     /// Input of a branch after its norm; in the backward pass recomputed.
-    pub normed: B::Buffer<B::Real>,
+    pub normed: B::Buffer<B::Storage>,
     /// Output of a branch; in the backward pass the gradient of its input.
-    pub branch: B::Buffer<B::Real>,
+    pub branch: B::Buffer<B::Storage>,
     /// Gradient of a branch's output, where the norm comes after.
-    pub dbranch: Option<B::Buffer<B::Real>>,
+    pub dbranch: Option<B::Buffer<B::Storage>>,
     /// Gradient of the residual stream.
-    pub dresidual: B::Buffer<B::Real>,
+    pub dresidual: B::Buffer<B::Storage>,
     pub attention: attention::Scratch<B>,
     pub dense: Option<dense::Scratch<B>>,
     pub moe: Option<moe::Scratch<B>>,
@@ -139,7 +149,7 @@ pub(crate) struct Scratch<B: Backend> {
 /// Everything between the parameters and the losses.
 pub(crate) struct Activations<B: Backend> {
     /// The residual stream: embeddings, then after each attention and each feed-forward part, `2 layers + 1` times.
-    pub residual: Vec<B::Buffer<B::Real>>,
+    pub residual: Vec<B::Buffer<B::Storage>>,
     pub layers: Vec<LayerCache<B>>,
     pub final_rstd: B::Buffer<B::Real>,
     pub scratch: Scratch<B>,
@@ -153,12 +163,12 @@ impl<B: Backend> Activations<B> {
         use Purpose::Activations as Keep;
         let (tokens, d) = (capacity.tokens, config.width);
         let post = config.norm == NormPlacement::Post;
-        let mut residual = vec![plan.real(Keep, "embedded", tokens * d)?];
+        let mut residual = vec![plan.stored(Keep, "embedded", tokens * d)?];
         let mut layers = Vec::with_capacity(config.layers());
         for (index, kind) in config.feed_forward.iter().enumerate() {
             let name = |part: &str| format!("layers.{index}.{part}");
             let optional = |plan: &mut Planner<'_, B>, part: &str| {
-                post.then(|| plan.real(Keep, name(part), tokens * d)).transpose()
+                post.then(|| plan.stored(Keep, name(part), tokens * d)).transpose()
             };
             layers.push(LayerCache {
                 attention_rstd: plan.real(Keep, name("attention_norm.rstd"), tokens)?,
@@ -175,8 +185,8 @@ impl<B: Backend> Activations<B> {
                 },
                 feed_forward_out: optional(plan, "feed_forward.out")?,
             });
-            residual.push(plan.real(Keep, name("attention.residual"), tokens * d)?);
-            residual.push(plan.real(Keep, name("feed_forward.residual"), tokens * d)?);
+            residual.push(plan.stored(Keep, name("attention.residual"), tokens * d)?);
+            residual.push(plan.stored(Keep, name("feed_forward.residual"), tokens * d)?);
         }
         let final_rstd = plan.real(Keep, "final_norm.rstd", tokens)?;
         let scratch = Scratch::plan(plan, config, capacity)?;
@@ -194,10 +204,10 @@ impl<B: Backend> Scratch<B> {
         let post = config.norm == NormPlacement::Post;
         let backward = if capacity.backward { rows } else { 0 };
         Ok(Self {
-            normed: plan.real(Use, "normed", rows)?,
-            branch: plan.real(Use, "branch", rows)?,
-            dbranch: (post && capacity.backward).then(|| plan.real(Use, "dbranch", rows)).transpose()?,
-            dresidual: plan.real(Use, "dresidual", backward)?,
+            normed: plan.stored(Use, "normed", rows)?,
+            branch: plan.stored(Use, "branch", rows)?,
+            dbranch: (post && capacity.backward).then(|| plan.stored(Use, "dbranch", rows)).transpose()?,
+            dresidual: plan.stored(Use, "dresidual", backward)?,
             attention: attention::Scratch::plan(plan, config, capacity)?,
             dense: dense::Scratch::plan(plan, config, capacity)?,
             moe: moe::Scratch::plan(plan, config, capacity)?,
@@ -242,24 +252,24 @@ pub(crate) fn write<'a, B: Backend, T: Element>(
     backend.view_mut(buffer, 0..len)
 }
 
-/// Uploads `f64` values as the backend's type.
-pub(crate) fn upload<B: Backend>(
+/// Uploads `f64` values, rounded to the buffer's type.
+pub(crate) fn upload<B: Backend, T: Real>(
     backend: &B,
     values: &[f64],
-    buffer: &mut B::Buffer<B::Real>,
+    buffer: &mut B::Buffer<T>,
     start: usize,
 ) -> Result<()> {
-    let values: Vec<B::Real> = values.iter().map(|&value| B::Real::from_f64(value)).collect();
+    let values: Vec<T> = values.iter().map(|&value| T::from_f64(value)).collect();
     backend.upload(&values, backend.view_mut(buffer, start..start + values.len())?)
 }
 
 /// Downloads values as `f64`.
-pub(crate) fn download<B: Backend>(
+pub(crate) fn download<B: Backend, T: Real>(
     backend: &B,
-    buffer: &B::Buffer<B::Real>,
+    buffer: &B::Buffer<T>,
     range: std::ops::Range<usize>,
 ) -> Result<Vec<f64>> {
-    let mut values = vec![B::Real::from_f64(0.0); range.len()];
+    let mut values = vec![T::from_f64(0.0); range.len()];
     backend.download(backend.view(buffer, range)?, &mut values)?;
     Ok(values.into_iter().map(Real::to_f64).collect())
 }

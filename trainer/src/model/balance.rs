@@ -35,7 +35,7 @@ impl<B: Backend> Model<B> {
             for &expert in &moe.always_active {
                 counts[expert as usize] = 0.0;
             }
-            upload::<B>(backend, counts, &mut cache.balance_counts, 0)?;
+            upload::<B, _>(backend, counts, &mut cache.balance_counts, 0)?;
         }
         Ok(())
     }

@@ -56,7 +56,7 @@ pub(crate) struct Surroundings<'a, B: Backend> {
 pub(crate) fn forward<B: Backend>(
     cx: &Context<'_, B>,
     block: &Surroundings<'_, B>,
-    residual: [&mut B::Buffer<B::Real>; 3],
+    residual: [&mut B::Buffer<B::Storage>; 3],
     cache: &mut LayerCache<B>,
     scratch: &mut Scratch<B>,
 ) -> Result<()> {
@@ -109,7 +109,7 @@ pub(crate) fn backward<B: Backend>(
     block: &Surroundings<'_, B>,
     coefficients: Option<&Coefficients>,
     domains: usize,
-    residual: [&B::Buffer<B::Real>; 2],
+    residual: [&B::Buffer<B::Storage>; 2],
     cache: &mut LayerCache<B>,
     gradients: &mut Gradients<'_, B>,
     scratch: &mut Scratch<B>,
@@ -123,7 +123,7 @@ fn feed_forward_backward<B: Backend>(
     block: &Surroundings<'_, B>,
     coefficients: Option<&Coefficients>,
     domains: usize,
-    u: &B::Buffer<B::Real>,
+    u: &B::Buffer<B::Storage>,
     cache: &mut LayerCache<B>,
     gradients: &mut Gradients<'_, B>,
     scratch: &mut Scratch<B>,
@@ -162,7 +162,7 @@ fn feed_forward_backward<B: Backend>(
 fn attention_backward<B: Backend>(
     cx: &Context<'_, B>,
     block: &Surroundings<'_, B>,
-    x: &B::Buffer<B::Real>,
+    x: &B::Buffer<B::Storage>,
     cache: &mut LayerCache<B>,
     gradients: &mut Gradients<'_, B>,
     scratch: &mut Scratch<B>,
@@ -193,7 +193,11 @@ fn attention_backward<B: Backend>(
 }
 
 /// `y += x` over the rows of the batch.
-fn add<B: Backend>(cx: &Context<'_, B>, x: &B::Buffer<B::Real>, y: &mut B::Buffer<B::Real>) -> Result<()> {
+fn add<B: Backend>(
+    cx: &Context<'_, B>,
+    x: &B::Buffer<B::Storage>,
+    y: &mut B::Buffer<B::Storage>,
+) -> Result<()> {
     let len = cx.tokens() * cx.config.width;
     cx.backend.add(read(cx.backend, x, len)?, write(cx.backend, y, len)?)
 }

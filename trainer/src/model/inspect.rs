@@ -38,9 +38,9 @@ impl<B: Backend> Model<B> {
         Ok(Some(Routing {
             layer,
             input: self.router_input(layer)?,
-            logits: download::<B>(&self.backend, logits, 0..tokens * moe.experts)?,
-            scores: download::<B>(&self.backend, &cache.probs, 0..tokens * moe.routed())?,
-            weights: download::<B>(&self.backend, &cache.weights, 0..tokens * moe.top_k)?,
+            logits: download::<B, _>(&self.backend, logits, 0..tokens * moe.experts)?,
+            scores: download::<B, _>(&self.backend, &cache.probs, 0..tokens * moe.routed())?,
+            weights: download::<B, _>(&self.backend, &cache.weights, 0..tokens * moe.top_k)?,
             indices: self.fetch(&cache.indices, tokens * moe.top_k)?,
             counts: self.fetch(&cache.counts, moe.experts)?,
             pools: self.batch.pools.then(|| self.fetch(&cache.keep, pools)).transpose()?,
@@ -60,7 +60,7 @@ impl<B: Backend> Model<B> {
         if self.config.norm == NormPlacement::Pre {
             let weight = self.get_parameters(self.layout.layers[layer].feed_forward_norm.clone())?;
             let rstd = &self.memory.layers[layer].feed_forward_rstd;
-            let rstd = download::<B>(&self.backend, rstd, 0..self.batch.tokens)?;
+            let rstd = download::<B, _>(&self.backend, rstd, 0..self.batch.tokens)?;
             for (row, rstd) in rows.chunks_mut(d).zip(rstd) {
                 row.iter_mut().zip(&weight).for_each(|(x, w)| *x *= w * rstd);
             }
@@ -69,7 +69,11 @@ impl<B: Backend> Model<B> {
     }
 
     fn residual(&self, index: usize) -> Result<Vec<f64>> {
-        download::<B>(&self.backend, &self.memory.residual[index], 0..self.batch.tokens * self.config.width)
+        download::<B, _>(
+            &self.backend,
+            &self.memory.residual[index],
+            0..self.batch.tokens * self.config.width,
+        )
     }
 
     /// The residual stream `[tokens, d]` after `layers` blocks; 0 is the embedding.
@@ -80,7 +84,7 @@ impl<B: Backend> Model<B> {
     /// What the head sees `[tokens, d]`, after a forward pass.
     pub fn final_hidden(&self) -> Result<Vec<f64>> {
         let elements = self.batch.tokens * self.config.width;
-        download::<B>(&self.backend, &self.memory.scratch.normed, 0..elements)
+        download::<B, _>(&self.backend, &self.memory.scratch.normed, 0..elements)
     }
 
     /// Names the first tensor, in the order of computation, that holds a NaN or an infinity: parameters, then the

@@ -13,6 +13,7 @@ mod inspect;
 mod layers;
 mod layout;
 mod objective;
+mod parameters;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub use inputs::{Inputs, Segments};
 pub use inspect::Routing;
 pub use layout::{FeedForwardLayout, Init, Layer, Layout, Tensor};
 pub use objective::{Balance, LayerLosses, Losses, Objective};
+pub use parameters::Parameters;
 
 use activations::{Activations, FeedForwardCache, download, read, upload, write};
 use block::{Gradients, Part, Surroundings};
@@ -41,7 +43,7 @@ pub struct Model<B: Backend> {
     config: ModelConfig,
     layout: Layout,
     capacity: Capacity,
-    params: B::Buffer<B::Real>,
+    params: Parameters<B>,
     grads: B::Buffer<B::Real>,
     /// For each layer with experts, in order.
     experts: Vec<(RouterConfig, moe::State<B>)>,
@@ -62,8 +64,8 @@ impl<B: Backend> Model<B> {
         let mut model = Self::build(backend, &mut plan, config, capacity)?;
         let backend = &*model.backend;
         let (cos, sin) = rope::table(capacity.longest, model.config.head_dim, model.config.rope_theta);
-        upload::<B>(backend, &cos, &mut model.memory.cos, 0)?;
-        upload::<B>(backend, &sin, &mut model.memory.sin, 0)?;
+        upload::<B, _>(backend, &cos, &mut model.memory.cos, 0)?;
+        upload::<B, _>(backend, &sin, &mut model.memory.sin, 0)?;
         for ((_, state), (_, moe)) in model.experts.iter_mut().zip(model.config.moe_layers()) {
             state.fill(backend, moe)?;
         }
@@ -85,7 +87,7 @@ impl<B: Backend> Model<B> {
         capacity: Capacity,
     ) -> Result<Self> {
         let layout = Layout::new(&config)?;
-        let params = plan.real(Purpose::Parameters, "parameters", layout.len())?;
+        let params = Parameters::plan(plan, layout.len())?;
         let gradients = if capacity.backward { layout.len() } else { 0 };
         let grads = plan.real(Purpose::Gradients, "gradients", gradients)?;
         let experts = config
@@ -107,7 +109,7 @@ impl<B: Backend> Model<B> {
         for tensor in &self.layout.tensors {
             values.resize(tensor.range.len(), 0.0);
             init::fill(tensor, seed, self.config.init_std, &mut values);
-            upload::<B>(&self.backend, &values, &mut self.params, tensor.range.start)?;
+            self.params.set(&self.backend, tensor.range.start, &values)?;
         }
         Ok(())
     }
@@ -133,7 +135,7 @@ impl<B: Backend> Model<B> {
     }
 
     /// All parameters.
-    pub fn parameters(&self) -> &B::Buffer<B::Real> {
+    pub fn parameters(&self) -> &Parameters<B> {
         &self.params
     }
 
@@ -143,23 +145,23 @@ impl<B: Backend> Model<B> {
     }
 
     /// Parameters to update and their gradients: what an optimiser step needs.
-    pub fn parameters_and_gradients(&mut self) -> (&mut B::Buffer<B::Real>, &B::Buffer<B::Real>) {
+    pub fn parameters_and_gradients(&mut self) -> (&mut Parameters<B>, &B::Buffer<B::Real>) {
         (&mut self.params, &self.grads)
     }
 
     /// Overwrites parameters from `start` on.
     pub fn set_parameters(&mut self, start: usize, values: &[f64]) -> Result<()> {
-        upload::<B>(&self.backend, values, &mut self.params, start)
+        self.params.set(&self.backend, start, values)
     }
 
     /// Parameters of a range.
     pub fn get_parameters(&self, range: Range<usize>) -> Result<Vec<f64>> {
-        download::<B>(&self.backend, &self.params, range)
+        self.params.get(&self.backend, range)
     }
 
     /// Gradients of a range.
     pub fn get_gradients(&self, range: Range<usize>) -> Result<Vec<f64>> {
-        download::<B>(&self.backend, &self.grads, range)
+        download::<B, _>(&self.backend, &self.grads, range)
     }
 
     /// Gradients are summed over micro-batches until this.
@@ -170,13 +172,13 @@ impl<B: Backend> Model<B> {
     /// Score-correction bias `[E_r]` of each layer with experts that has one, by its ordinal among them.
     pub fn selection_bias(&self, ordinal: usize) -> Result<Option<Vec<f64>>> {
         let bias = self.experts.get(ordinal).and_then(|(_, state)| state.selection_bias.as_ref());
-        bias.map(|bias| download::<B>(&self.backend, bias, 0..bias.len())).transpose()
+        bias.map(|bias| download::<B, _>(&self.backend, bias, 0..bias.len())).transpose()
     }
 
     /// Overwrites a score-correction bias; layers without one ignore it.
     pub fn set_selection_bias(&mut self, ordinal: usize, values: &[f64]) -> Result<()> {
         match self.experts.get_mut(ordinal).and_then(|(_, state)| state.selection_bias.as_mut()) {
-            Some(bias) => upload::<B>(&self.backend, values, bias, 0),
+            Some(bias) => upload::<B, _>(&self.backend, values, bias, 0),
             None => Ok(()),
         }
     }
@@ -246,7 +248,7 @@ impl<B: Backend> Model<B> {
 
     /// Cross-entropy of each token, after [`Model::evaluate`] or [`Model::loss_and_backward`].
     pub fn token_losses(&self) -> Result<Vec<f64>> {
-        download::<B>(&self.backend, &self.memory.scratch.head.loss, 0..self.batch.tokens)
+        download::<B, _>(&self.backend, &self.memory.scratch.head.loss, 0..self.batch.tokens)
     }
 
     /// Forward and backward pass of one micro-batch; parameter gradients are added up.
@@ -333,7 +335,7 @@ impl<B: Backend> Model<B> {
             let part = start..rows.end.min(start + chunks.chunk());
             let elements = part.len() * config.vocabulary;
             head::logits(&cx, &layout.head, part, normed, chunks, workspace)?;
-            all.extend(download::<B>(backend, &chunks.logits, 0..elements)?);
+            all.extend(download::<B, _>(backend, &chunks.logits, 0..elements)?);
         }
         Ok(all)
     }

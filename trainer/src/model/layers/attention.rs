@@ -14,10 +14,10 @@ use crate::model::layout::Layer;
 /// Kept for the backward pass.
 pub(crate) struct Cache<B: Backend> {
     /// The product before norm and clip, where there is one of them.
-    raw: Option<B::Buffer<B::Real>>,
+    raw: Option<B::Buffer<B::Storage>>,
     /// Packed, normed, clipped, rotated.
-    qkv: B::Buffer<B::Real>,
-    out: B::Buffer<B::Real>,
+    qkv: B::Buffer<B::Storage>,
+    out: B::Buffer<B::Storage>,
     lse: B::Buffer<B::Real>,
     /// `1 / rms` of queries and keys, where they are normed.
     rstd: Option<[B::Buffer<B::Real>; 2]>,
@@ -29,9 +29,9 @@ impl<B: Backend> Cache<B> {
         let packed = tokens * config.qkv_width();
         let raw = config.qk_norm != QkNorm::None || config.clip_qkv.is_some();
         Ok(Self {
-            raw: raw.then(|| plan.real(Keep, format!("{name}.qkv_raw"), packed)).transpose()?,
-            qkv: plan.real(Keep, format!("{name}.qkv"), packed)?,
-            out: plan.real(Keep, format!("{name}.out"), tokens * config.query_width())?,
+            raw: raw.then(|| plan.stored(Keep, format!("{name}.qkv_raw"), packed)).transpose()?,
+            qkv: plan.stored(Keep, format!("{name}.qkv"), packed)?,
+            out: plan.stored(Keep, format!("{name}.out"), tokens * config.query_width())?,
             lse: plan.real(Keep, format!("{name}.lse"), tokens * config.heads)?,
             rstd: match qk_norms(config, tokens) {
                 None => None,
@@ -48,10 +48,10 @@ impl<B: Backend> Cache<B> {
 /// Packed rows that pass through.
 pub(crate) struct Scratch<B: Backend> {
     /// Gradient of the rotated rows; in the forward pass the normed rows before the clip.
-    first: B::Buffer<B::Real>,
+    first: B::Buffer<B::Storage>,
     /// Gradient of the raw rows.
-    second: Option<B::Buffer<B::Real>>,
-    dout: B::Buffer<B::Real>,
+    second: Option<B::Buffer<B::Storage>>,
+    dout: B::Buffer<B::Storage>,
 }
 
 impl<B: Backend> Scratch<B> {
@@ -62,11 +62,11 @@ impl<B: Backend> Scratch<B> {
         let first = capacity.backward || (normed && config.clip_qkv.is_some());
         let dout = if capacity.backward { capacity.tokens * config.query_width() } else { 0 };
         Ok(Self {
-            first: plan.real(Use, "attention.dqkv", if first { packed } else { 0 })?,
+            first: plan.stored(Use, "attention.dqkv", if first { packed } else { 0 })?,
             second: (normed && capacity.backward)
-                .then(|| plan.real(Use, "attention.dqkv_raw", packed))
+                .then(|| plan.stored(Use, "attention.dqkv_raw", packed))
                 .transpose()?,
-            dout: plan.real(Use, "attention.dout", dout)?,
+            dout: plan.stored(Use, "attention.dout", dout)?,
         })
     }
 }
@@ -125,8 +125,8 @@ pub(crate) fn forward<B: Backend>(
     layer: &Layer,
     longest: usize,
     tables: (&B::Buffer<B::Real>, &B::Buffer<B::Real>),
-    x: &B::Buffer<B::Real>,
-    y: &mut B::Buffer<B::Real>,
+    x: &B::Buffer<B::Storage>,
+    y: &mut B::Buffer<B::Storage>,
     cache: &mut Cache<B>,
     scratch: &mut Scratch<B>,
     workspace: &mut B::Buffer<B::Real>,
@@ -167,9 +167,9 @@ pub(crate) fn backward<B: Backend>(
     layer: &Layer,
     longest: usize,
     tables: (&B::Buffer<B::Real>, &B::Buffer<B::Real>),
-    x: &B::Buffer<B::Real>,
-    dy: &B::Buffer<B::Real>,
-    dx: &mut B::Buffer<B::Real>,
+    x: &B::Buffer<B::Storage>,
+    dy: &B::Buffer<B::Storage>,
+    dx: &mut B::Buffer<B::Storage>,
     cache: &mut Cache<B>,
     grads: &mut B::Buffer<B::Real>,
     scratch: &mut Scratch<B>,
@@ -215,7 +215,7 @@ pub(crate) fn backward<B: Backend>(
 fn rotate<B: Backend>(
     cx: &Context<'_, B>,
     (cos, sin): (&B::Buffer<B::Real>, &B::Buffer<B::Real>),
-    qkv: &mut B::Buffer<B::Real>,
+    qkv: &mut B::Buffer<B::Storage>,
     inverse: bool,
 ) -> Result<()> {
     use emo::backend::Len;
@@ -237,8 +237,8 @@ fn rotate<B: Backend>(
 fn clip<B: Backend>(
     cx: &Context<'_, B>,
     limit: f64,
-    x: &B::Buffer<B::Real>,
-    y: &mut B::Buffer<B::Real>,
+    x: &B::Buffer<B::Storage>,
+    y: &mut B::Buffer<B::Storage>,
 ) -> Result<()> {
     let packed = cx.tokens() * cx.config.qkv_width();
     cx.backend.clamp_forward(activation::Clamp {
@@ -251,8 +251,8 @@ fn clip<B: Backend>(
 fn clip_backward<B: Backend>(
     cx: &Context<'_, B>,
     limit: f64,
-    x: &B::Buffer<B::Real>,
-    dy: &mut B::Buffer<B::Real>,
+    x: &B::Buffer<B::Storage>,
+    dy: &mut B::Buffer<B::Storage>,
 ) -> Result<()> {
     let packed = cx.tokens() * cx.config.qkv_width();
     cx.backend.clamp_backward(activation::ClampBackward {
@@ -266,8 +266,8 @@ fn clip_backward<B: Backend>(
 fn qk_norm_forward<B: Backend>(
     cx: &Context<'_, B>,
     layer: &Layer,
-    x: &B::Buffer<B::Real>,
-    y: &mut B::Buffer<B::Real>,
+    x: &B::Buffer<B::Storage>,
+    y: &mut B::Buffer<B::Storage>,
     rstd: &mut [B::Buffer<B::Real>; 2],
 ) -> Result<()> {
     let backend = cx.backend;
@@ -291,10 +291,10 @@ fn qk_norm_forward<B: Backend>(
 fn qk_norm_backward<B: Backend>(
     cx: &Context<'_, B>,
     layer: &Layer,
-    x: &B::Buffer<B::Real>,
+    x: &B::Buffer<B::Storage>,
     rstd: &[B::Buffer<B::Real>; 2],
-    dy: &B::Buffer<B::Real>,
-    dx: &mut B::Buffer<B::Real>,
+    dy: &B::Buffer<B::Storage>,
+    dx: &mut B::Buffer<B::Storage>,
     grads: &mut B::Buffer<B::Real>,
     workspace: &mut B::Buffer<B::Real>,
 ) -> Result<()> {

@@ -21,21 +21,21 @@ pub(crate) struct Weights<'a> {
 
 /// Kept for the backward pass: the pre-activations.
 pub(crate) struct Cache<B: Backend> {
-    pre: B::Buffer<B::Real>,
+    pre: B::Buffer<B::Storage>,
 }
 
 impl<B: Backend> Cache<B> {
     pub fn plan(plan: &mut Planner<'_, B>, dense: &Dense, tokens: usize, name: &str) -> Result<Self> {
         let elements = tokens * 2 * dense.hidden;
-        Ok(Self { pre: plan.real(Purpose::Activations, format!("{name}.pre"), elements)? })
+        Ok(Self { pre: plan.stored(Purpose::Activations, format!("{name}.pre"), elements)? })
     }
 }
 
 /// Hidden rows and their gradients.
 pub(crate) struct Scratch<B: Backend> {
-    hidden: B::Buffer<B::Real>,
-    dhidden: B::Buffer<B::Real>,
-    dpre: B::Buffer<B::Real>,
+    hidden: B::Buffer<B::Storage>,
+    dhidden: B::Buffer<B::Storage>,
+    dpre: B::Buffer<B::Storage>,
 }
 
 impl<B: Backend> Scratch<B> {
@@ -48,9 +48,9 @@ impl<B: Backend> Scratch<B> {
         let rows = capacity.tokens * widest;
         let backward = if capacity.backward { rows } else { 0 };
         Ok(Some(Self {
-            hidden: plan.real(Purpose::Scratch, "dense.hidden", rows)?,
-            dhidden: plan.real(Purpose::Scratch, "dense.dhidden", backward)?,
-            dpre: plan.real(Purpose::Scratch, "dense.dpre", 2 * backward)?,
+            hidden: plan.stored(Purpose::Scratch, "dense.hidden", rows)?,
+            dhidden: plan.stored(Purpose::Scratch, "dense.dhidden", backward)?,
+            dpre: plan.stored(Purpose::Scratch, "dense.dpre", 2 * backward)?,
         }))
     }
 }
@@ -82,8 +82,8 @@ fn shapes(dense: &Dense, width: usize, rows: usize) -> (linear::Shape, linear::S
 fn activate<B: Backend>(
     cx: &Context<'_, B>,
     dense: &Dense,
-    pre: &B::Buffer<B::Real>,
-    hidden: &mut B::Buffer<B::Real>,
+    pre: &B::Buffer<B::Storage>,
+    hidden: &mut B::Buffer<B::Storage>,
 ) -> Result<()> {
     let shape = activation::Shape { rows: cx.tokens(), width: dense.hidden, gated: true };
     cx.backend.activation_forward(activation::Forward {
@@ -99,8 +99,8 @@ pub(crate) fn forward<B: Backend>(
     cx: &Context<'_, B>,
     dense: &Dense,
     weights: Weights<'_>,
-    x: &B::Buffer<B::Real>,
-    y: &mut B::Buffer<B::Real>,
+    x: &B::Buffer<B::Storage>,
+    y: &mut B::Buffer<B::Storage>,
     cache: &mut Cache<B>,
     scratch: &mut Scratch<B>,
     workspace: &mut B::Buffer<B::Real>,
@@ -116,9 +116,9 @@ pub(crate) fn backward<B: Backend>(
     cx: &Context<'_, B>,
     dense: &Dense,
     weights: Weights<'_>,
-    x: &B::Buffer<B::Real>,
-    dy: &B::Buffer<B::Real>,
-    dx: &mut B::Buffer<B::Real>,
+    x: &B::Buffer<B::Storage>,
+    dy: &B::Buffer<B::Storage>,
+    dx: &mut B::Buffer<B::Storage>,
     cache: &Cache<B>,
     grads: &mut B::Buffer<B::Real>,
     scratch: &mut Scratch<B>,

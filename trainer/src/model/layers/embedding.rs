@@ -17,13 +17,13 @@ fn shape<B: Backend>(cx: &Context<'_, B>) -> Shape {
 pub(crate) fn forward<B: Backend>(
     cx: &Context<'_, B>,
     table: &Range<usize>,
-    y: &mut B::Buffer<B::Real>,
+    y: &mut B::Buffer<B::Storage>,
 ) -> Result<()> {
     let shape = shape(cx);
     cx.backend.embedding_forward(Forward {
         shape,
         ids: read(cx.backend, &cx.batch.ids, shape.rows)?,
-        table: cx.weight(table)?,
+        table: cx.matrix(table)?,
         y: write(cx.backend, y, shape.rows * shape.width)?,
     })
 }
@@ -32,7 +32,7 @@ pub(crate) fn forward<B: Backend>(
 pub(crate) fn backward<B: Backend>(
     cx: &Context<'_, B>,
     table: &Range<usize>,
-    dy: &B::Buffer<B::Real>,
+    dy: &B::Buffer<B::Storage>,
     grads: &mut B::Buffer<B::Real>,
 ) -> Result<()> {
     let shape = shape(cx);

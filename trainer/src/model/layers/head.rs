@@ -15,7 +15,7 @@ const CHUNK_ELEMENTS: usize = 1 << 22;
 
 /// One chunk of logits, and the losses of every row.
 pub(crate) struct Scratch<B: Backend> {
-    pub logits: B::Buffer<B::Real>,
+    pub logits: B::Buffer<B::Storage>,
     /// Cross-entropy of each token.
     pub loss: B::Buffer<B::Real>,
     lse: B::Buffer<B::Real>,
@@ -34,7 +34,7 @@ impl<B: Backend> Scratch<B> {
     pub fn plan(plan: &mut Planner<'_, B>, config: &ModelConfig, capacity: &Capacity) -> Result<Self> {
         let chunk = chunk(config, capacity.tokens);
         Ok(Self {
-            logits: plan.real(Purpose::Scratch, "head.logits", chunk * config.vocabulary)?,
+            logits: plan.stored(Purpose::Scratch, "head.logits", chunk * config.vocabulary)?,
             loss: plan.real(Purpose::Scratch, "head.loss", capacity.tokens)?,
             lse: plan.real(Purpose::Scratch, "head.lse", capacity.tokens)?,
             chunk,
@@ -56,7 +56,7 @@ pub(crate) fn logits<B: Backend>(
     cx: &Context<'_, B>,
     head: &Range<usize>,
     rows: Range<usize>,
-    x: &B::Buffer<B::Real>,
+    x: &B::Buffer<B::Storage>,
     scratch: &mut Scratch<B>,
     workspace: &mut B::Buffer<B::Real>,
 ) -> Result<()> {
@@ -64,7 +64,7 @@ pub(crate) fn logits<B: Backend>(
     backend.linear_forward(linear::Forward {
         shape: shape(cx.config, rows.len()),
         x: backend.view(x, rows.start * d..rows.end * d)?,
-        w: cx.weight(head)?,
+        w: cx.matrix(head)?,
         bias: None,
         y: write(backend, &mut scratch.logits, rows.len() * cx.config.vocabulary)?,
         workspace: whole(backend, workspace)?,
@@ -78,9 +78,9 @@ pub(crate) struct Task<'a, B: Backend> {
     pub scale: f64,
     pub z_weight: f64,
     /// Normed rows `[tokens, d]`.
-    pub x: &'a B::Buffer<B::Real>,
+    pub x: &'a B::Buffer<B::Storage>,
     /// Gradient of the rows, overwritten, and all parameter gradients; none = values only.
-    pub gradients: Option<(&'a mut B::Buffer<B::Real>, &'a mut B::Buffer<B::Real>)>,
+    pub gradients: Option<(&'a mut B::Buffer<B::Storage>, &'a mut B::Buffer<B::Real>)>,
 }
 
 /// Cross-entropy of every row, and with `gradients` the backward pass of the head. `values[slot]` gets `sum lse^2` over
@@ -114,7 +114,7 @@ pub(crate) fn cross_entropy<B: Backend>(
         backend.linear_dgrad(linear::Dgrad {
             shape: shape(config, rows.len()),
             dy: read(backend, &scratch.logits, elements)?,
-            w: cx.weight(task.head)?,
+            w: cx.matrix(task.head)?,
             dx: backend.view_mut(dx, elements_x.clone())?,
             accumulate: false,
             workspace: whole(backend, workspace)?,

@@ -11,17 +11,18 @@ pub(crate) mod norm;
 use std::ops::Range;
 
 use emo::Result;
-use emo::backend::{Backend, View};
+use emo::backend::{Backend, Stored, View};
 
 use super::activations::{read, write};
 use super::config::ModelConfig;
 use super::inputs::Batch;
+use super::parameters::Parameters;
 
 /// What every layer reads.
 pub(crate) struct Context<'a, B: Backend> {
     pub backend: &'a B,
     pub config: &'a ModelConfig,
-    pub params: &'a B::Buffer<B::Real>,
+    pub params: &'a Parameters<B>,
     pub batch: &'a Batch<B>,
 }
 
@@ -30,12 +31,17 @@ impl<B: Backend> Context<'_, B> {
         self.batch.tokens
     }
 
-    /// A parameter.
+    /// A norm weight, a bias, taps or a router.
     pub fn weight(&self, range: &Range<usize>) -> Result<View<'_, B>> {
-        self.backend.view(self.params, range.clone())
+        self.backend.view(self.params.masters(), range.clone())
     }
 
-    /// A parameter that may not exist.
+    /// A matrix or the embedding table.
+    pub fn matrix(&self, range: &Range<usize>) -> Result<Stored<'_, B>> {
+        self.backend.view(self.params.matrices(), range.clone())
+    }
+
+    /// A bias that may not exist.
     pub fn optional_weight(&self, range: &Option<Range<usize>>) -> Result<Option<View<'_, B>>> {
         range.as_ref().map(|range| self.weight(range)).transpose()
     }
@@ -44,17 +50,17 @@ impl<B: Backend> Context<'_, B> {
     pub fn linear(
         &self,
         shape: emo::ops::linear::Shape,
-        x: &B::Buffer<B::Real>,
+        x: &B::Buffer<B::Storage>,
         w: &Range<usize>,
         bias: &Option<Range<usize>>,
-        y: &mut B::Buffer<B::Real>,
+        y: &mut B::Buffer<B::Storage>,
         workspace: &mut B::Buffer<B::Real>,
     ) -> Result<()> {
         let backend = self.backend;
         backend.linear_forward(emo::ops::linear::Forward {
             shape,
             x: read(backend, x, shape.rows * shape.inputs)?,
-            w: self.weight(w)?,
+            w: self.matrix(w)?,
             bias: self.optional_weight(bias)?,
             y: write(backend, y, shape.rows * shape.outputs)?,
             workspace: whole(backend, workspace)?,
@@ -65,11 +71,11 @@ impl<B: Backend> Context<'_, B> {
     pub fn linear_backward(
         &self,
         shape: emo::ops::linear::Shape,
-        x: &B::Buffer<B::Real>,
-        dy: &B::Buffer<B::Real>,
+        x: &B::Buffer<B::Storage>,
+        dy: &B::Buffer<B::Storage>,
         w: &Range<usize>,
         bias: &Option<Range<usize>>,
-        dx: &mut B::Buffer<B::Real>,
+        dx: &mut B::Buffer<B::Storage>,
         grads: &mut B::Buffer<B::Real>,
         workspace: &mut B::Buffer<B::Real>,
     ) -> Result<()> {
@@ -93,7 +99,7 @@ impl<B: Backend> Context<'_, B> {
         backend.linear_dgrad(emo::ops::linear::Dgrad {
             shape,
             dy: read(backend, dy, dy_len)?,
-            w: self.weight(w)?,
+            w: self.matrix(w)?,
             dx: write(backend, dx, shape.rows * shape.inputs)?,
             accumulate: false,
             workspace: whole(backend, workspace)?,

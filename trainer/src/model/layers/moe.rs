@@ -81,7 +81,7 @@ pub(crate) struct Cache<B: Backend> {
     token: B::Buffer<u32>,
     offsets: B::Buffer<u32>,
     inverse: B::Buffer<u32>,
-    pre: B::Buffer<B::Real>,
+    pre: B::Buffer<B::Storage>,
     /// What the load balance loss multiplies with, `[E_r]`.
     pub balance_counts: B::Buffer<B::Real>,
 }
@@ -107,7 +107,7 @@ impl<B: Backend> Cache<B> {
             token: plan.buffer(Keep, label("token"), rows)?,
             offsets: plan.buffer(Keep, label("offsets"), moe.experts + 1)?,
             inverse: plan.buffer(Keep, label("inverse"), rows)?,
-            pre: plan.real(Keep, label("pre"), rows * moe.pre())?,
+            pre: plan.stored(Keep, label("pre"), rows * moe.pre())?,
             balance_counts: plan.real(Keep, label("balance_counts"), moe.routed())?,
         })
     }
@@ -116,9 +116,9 @@ impl<B: Backend> Cache<B> {
 /// Rows and gradients that pass through.
 pub(crate) struct Scratch<B: Backend> {
     /// Expert outputs; in the backward pass the gradients of their inputs.
-    rows: B::Buffer<B::Real>,
+    rows: B::Buffer<B::Storage>,
     /// Gradient that the redundancy loss puts on the rows.
-    row_grad: Option<B::Buffer<B::Real>>,
+    row_grad: Option<B::Buffer<B::Storage>>,
     /// Document scores of the pools.
     scores: B::Buffer<B::Real>,
     dweights: B::Buffer<B::Real>,
@@ -145,9 +145,9 @@ impl<B: Backend> Scratch<B> {
         let logits = most(|moe| moe.experts);
         let smoothed = capacity.backward && config.moe_layers().any(|(_, moe)| moe.smoothing.is_some());
         Ok(Some(Self {
-            rows: plan.real(Use, "moe.rows", rows)?,
+            rows: plan.stored(Use, "moe.rows", rows)?,
             row_grad: (capacity.redundancy && capacity.backward)
-                .then(|| plan.real(Use, "moe.row_gradients", rows))
+                .then(|| plan.stored(Use, "moe.row_gradients", rows))
                 .transpose()?,
             scores: plan.real(Use, "moe.pool_scores", most(Moe::routed))?,
             dweights: plan.real(Use, "moe.dweights", back * most(|moe| moe.top_k))?,
@@ -220,8 +220,8 @@ impl<B: Backend> Layer<'_, B> {
 pub(crate) fn forward<B: Backend>(
     cx: &Context<'_, B>,
     layer: &Layer<'_, B>,
-    x: &B::Buffer<B::Real>,
-    y: &mut B::Buffer<B::Real>,
+    x: &B::Buffer<B::Storage>,
+    y: &mut B::Buffer<B::Storage>,
     cache: &mut Cache<B>,
     scratch: &mut Scratch<B>,
     workspace: &mut B::Buffer<B::Real>,
@@ -253,7 +253,7 @@ pub(crate) fn forward<B: Backend>(
 fn route<B: Backend>(
     cx: &Context<'_, B>,
     layer: &Layer<'_, B>,
-    x: &B::Buffer<B::Real>,
+    x: &B::Buffer<B::Storage>,
     cache: &mut Cache<B>,
     scratch: &mut Scratch<B>,
 ) -> Result<()> {
@@ -312,9 +312,9 @@ fn route<B: Backend>(
 fn run_experts<B: Backend>(
     cx: &Context<'_, B>,
     layer: &Layer<'_, B>,
-    x: &B::Buffer<B::Real>,
+    x: &B::Buffer<B::Storage>,
     cache: &mut Cache<B>,
-    rows: &mut B::Buffer<B::Real>,
+    rows: &mut B::Buffer<B::Storage>,
     workspace: &mut B::Buffer<B::Real>,
 ) -> Result<()> {
     let (backend, d) = (cx.backend, cx.config.width);
@@ -324,8 +324,8 @@ fn run_experts<B: Backend>(
         offsets: read(backend, &cache.offsets, shape.experts + 1)?,
         token: read(backend, &cache.token, shape.rows())?,
         x: read(backend, x, shape.tokens * d)?,
-        w_in: cx.weight(layer.weights.w_in)?,
-        w_out: cx.weight(layer.weights.w_out)?,
+        w_in: cx.matrix(layer.weights.w_in)?,
+        w_out: cx.matrix(layer.weights.w_out)?,
         pre: write(backend, &mut cache.pre, shape.rows() * shape.pre())?,
         rows: write(backend, rows, shape.rows() * d)?,
         workspace: whole(backend, workspace)?,
@@ -339,9 +339,9 @@ pub(crate) fn backward<B: Backend>(
     layer: &Layer<'_, B>,
     coefficients: &Coefficients,
     domains: usize,
-    x: &B::Buffer<B::Real>,
-    dy: &B::Buffer<B::Real>,
-    dx: &mut B::Buffer<B::Real>,
+    x: &B::Buffer<B::Storage>,
+    dy: &B::Buffer<B::Storage>,
+    dx: &mut B::Buffer<B::Storage>,
     cache: &mut Cache<B>,
     grads: &mut B::Buffer<B::Real>,
     losses: &mut B::Buffer<f64>,
@@ -371,8 +371,8 @@ pub(crate) fn backward<B: Backend>(
         order: read(backend, &cache.order, rows)?,
         x: read(backend, x, tokens * d)?,
         weights: read(backend, &cache.weights, rows)?,
-        w_in: cx.weight(layer.weights.w_in)?,
-        w_out: cx.weight(layer.weights.w_out)?,
+        w_in: cx.matrix(layer.weights.w_in)?,
+        w_out: cx.matrix(layer.weights.w_out)?,
         pre: read(backend, &cache.pre, rows * shape.pre())?,
         dy: read(backend, dy, tokens * d)?,
         row_grad: redundancy,
@@ -399,8 +399,8 @@ fn route_backward<B: Backend>(
     layer: &Layer<'_, B>,
     coefficients: &Coefficients,
     on_scores: bool,
-    x: &B::Buffer<B::Real>,
-    dx: &mut B::Buffer<B::Real>,
+    x: &B::Buffer<B::Storage>,
+    dx: &mut B::Buffer<B::Storage>,
     cache: &Cache<B>,
     grads: &mut B::Buffer<B::Real>,
     scratch: &mut Scratch<B>,

@@ -130,8 +130,8 @@ pub(crate) fn redundancy<B: Backend>(
     layer: &Layer<'_, B>,
     coefficient: f64,
     inverse: &B::Buffer<u32>,
-    rows: &B::Buffer<B::Real>,
-    row_grad: &mut B::Buffer<B::Real>,
+    rows: &B::Buffer<B::Storage>,
+    row_grad: &mut B::Buffer<B::Storage>,
     values: &mut B::Buffer<f64>,
 ) -> Result<()> {
     let (backend, tokens, width, moe) = (cx.backend, cx.tokens(), cx.config.width, layer.moe);

@@ -13,8 +13,8 @@ use crate::model::activations::{read, write};
 pub(crate) fn forward<B: Backend>(
     cx: &Context<'_, B>,
     weight: &Range<usize>,
-    x: &B::Buffer<B::Real>,
-    y: &mut B::Buffer<B::Real>,
+    x: &B::Buffer<B::Storage>,
+    y: &mut B::Buffer<B::Storage>,
     rstd: &mut B::Buffer<B::Real>,
 ) -> Result<()> {
     let shape = Shape::rows(cx.tokens(), cx.config.width);
@@ -33,10 +33,10 @@ pub(crate) fn forward<B: Backend>(
 pub(crate) fn backward<B: Backend>(
     cx: &Context<'_, B>,
     weight: &Range<usize>,
-    x: &B::Buffer<B::Real>,
+    x: &B::Buffer<B::Storage>,
     rstd: &B::Buffer<B::Real>,
-    dy: &B::Buffer<B::Real>,
-    dx: &mut B::Buffer<B::Real>,
+    dy: &B::Buffer<B::Storage>,
+    dx: &mut B::Buffer<B::Storage>,
     accumulate: bool,
     grads: &mut B::Buffer<B::Real>,
     workspace: &mut B::Buffer<B::Real>,
