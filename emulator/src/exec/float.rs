@@ -271,8 +271,11 @@ fn half(op: Float, mode: FloatMode, kind: Half, bits: [u16; 3]) -> u32 {
         Float::Fma => fused_to_odd(a, b, c),
         _ => double(op, f64::from(a), f64::from(b), f64::from(c)),
     };
-    let exact = if mode.saturate && !(exact > 0.0) { 0.0 } else { exact };
-    let exact = if mode.saturate { exact.min(1.0) } else { exact };
+    let exact = match mode.saturate {
+        true if exact > 0.0 => exact.min(1.0),
+        true => 0.0,
+        false => exact,
+    };
     let exact = if mode.relu && exact <= 0.0 { 0.0 } else { exact };
     let rounded = narrow(exact, format_of(kind), Direction::from(mode.round));
     let subnormal = rounded & 0x7C00 == 0;
