@@ -215,6 +215,14 @@ impl Current<'_, '_> {
         }
     }
 
+    /// The space in which this function's parameters lie, and which `mov` of a parameter's address points into.
+    fn home_of_parameters(&self) -> Space {
+        match self.decoder.frames[self.frame].layout.params.first() {
+            Some(&Place::At { space, .. }) => space,
+            _ => Space::Param,
+        }
+    }
+
     /// An address operand in `space`, or in the space of the variable it names where that is a parameter or generic.
     pub(super) fn address(&self, index: usize, space: Space) -> Result<Address, Unknown> {
         self.address_of(self.operand(index)?, space)
@@ -233,7 +241,7 @@ impl Current<'_, '_> {
                     Class::Long => Base::Long(slot),
                     Class::Pred => return Err("a predicate as an address".to_owned()),
                 };
-                let space = if space == Space::Param { Space::Generic } else { space };
+                let space = if space == Space::Param { self.home_of_parameters() } else { space };
                 Address { space, base, offset: *offset }
             }
             ast::Base::Variable(variable) => {
