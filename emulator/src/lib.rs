@@ -37,7 +37,9 @@
 //! ```
 
 pub mod device;
+mod driver;
 pub mod exec;
+pub mod fatbin;
 mod fault;
 pub mod memory;
 mod options;
