@@ -17,7 +17,8 @@ impl Call for Attention {
         format!("attention {:?} of {:?}", self.shape, self.offsets)
     }
     fn terms(&self) -> f64 {
-        self.shape.longest as f64 / 16.0
+        // Values up to 2 with weights that sum to 1, for keys over the query heads that read them; late queries add little.
+        (2 * self.shape.heads / self.shape.kv_heads) as f64 + self.shape.longest as f64 / 16.0
     }
     fn on<B: Backend>(&self, b: &B) -> Outputs {
         let shape = self.shape;
