@@ -23,10 +23,13 @@ mod memory;
 mod permutation;
 #[path = "../cpu_ops/routing.rs"]
 mod routing;
+mod rows;
 // The benches use the rest of the table.
 #[allow(dead_code)]
 #[path = "../common/shapes.rs"]
 mod shapes;
+#[path = "../cpu_ops/smoothed.rs"]
+mod smoothed;
 
 #[test]
 fn logits_depend_on_nothing_but_their_token() {

@@ -215,14 +215,6 @@ impl Current<'_, '_> {
         }
     }
 
-    /// The space in which this function's parameters lie, and which `mov` of a parameter's address points into.
-    fn home_of_parameters(&self) -> Space {
-        match self.decoder.frames[self.frame].layout.params.first() {
-            Some(&Place::At { space, .. }) => space,
-            _ => Space::Param,
-        }
-    }
-
     /// An address operand in `space`, or in the space of the variable it names where that is a parameter or generic.
     pub(super) fn address(&self, index: usize, space: Space) -> Result<Address, Unknown> {
         self.address_of(self.operand(index)?, space)
@@ -241,7 +233,11 @@ impl Current<'_, '_> {
                     Class::Long => Base::Long(slot),
                     Class::Pred => return Err("a predicate as an address".to_owned()),
                 };
-                let space = if space == Space::Param { self.home_of_parameters() } else { space };
+                // `mov` of a parameter's name gives its offset where it lies: in the entry's block, or in local memory.
+                let space = match space {
+                    Space::Param if !self.source.is_entry => Space::Local,
+                    space => space,
+                };
                 Address { space, base, offset: *offset }
             }
             ast::Base::Variable(variable) => {
