@@ -15,6 +15,7 @@ mod device;
 mod errors;
 #[path = "../common/gpu.rs"]
 mod gpu;
+mod heads;
 #[path = "../cpu_ops/losses.rs"]
 mod losses;
 mod machines;
