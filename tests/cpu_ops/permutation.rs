@@ -113,9 +113,9 @@ fn moves() {
 }
 
 /// The fused experts and the plain grouped products, through the backend.
-struct Experts {
-    shape: experts::Shape,
-    extra: bool,
+pub struct Experts {
+    pub shape: experts::Shape,
+    pub extra: bool,
 }
 
 impl Call for Experts {
