@@ -51,6 +51,7 @@ fn cpu() {
             Isa::Portable => "cpu (portable)",
             Isa::Avx2 => "cpu (AVX2)",
             Isa::Avx512 => "cpu (AVX-512)",
+            Isa::Avx512Bf16 => "cpu (AVX-512 with BF16)",
         };
         run_all(&Ops { backend: &Cpu::with_isa(2, isa).unwrap(), name, tolerance });
     }

@@ -2,9 +2,16 @@
 #ifndef EMO_H
 #define EMO_H
 #include "activation.h"
+#include "adamw.h"
+#include "all_to_all.h"
+#include "attention.h"
+#include "cross_entropy.h"
+#include "embedding.h"
 #include "grouped_gemm.h"
 #include "linear.h"
 #include "memory.h"
+#include "permutation.h"
 #include "rms_norm.h"
+#include "rope.h"
 #include "status.h"
 #endif

@@ -6,7 +6,7 @@ use crate::ops::smoothing::{Backward, Forward, Shape};
 use crate::{Result, host};
 
 use super::Cpu;
-use super::simd::{Kernel, Simd};
+use super::simd::{Kernel, Simd, Storage};
 
 /// Tokens of a task of the forward pass and of the input's gradient.
 const TOKENS: usize = 64;
@@ -122,7 +122,7 @@ impl Kernel for WeightedRows<'_> {
     }
 }
 
-fn convolve(cpu: &Cpu, filter: Filter<'_>, rows: &[f32], transposed: bool, out: &mut [f32]) {
+fn convolve<T: Storage>(cpu: &Cpu<T>, filter: Filter<'_>, rows: &[f32], transposed: bool, out: &mut [f32]) {
     let channels = filter.shape.channels;
     cpu.threads.for_each_chunk(out, TOKENS * channels, |block, out, _| {
         for (i, out) in out.chunks_exact_mut(channels).enumerate() {
@@ -131,7 +131,7 @@ fn convolve(cpu: &Cpu, filter: Filter<'_>, rows: &[f32], transposed: bool, out: 
     });
 }
 
-pub(super) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
+pub(super) fn forward<T: Storage>(cpu: &Cpu<T>, args: Forward<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let shape = args.shape;
     host::segments("smoothing_forward", &args.segments, shape.tokens)?;
@@ -143,7 +143,7 @@ pub(super) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()> {
+pub(super) fn backward<T: Storage>(cpu: &Cpu<T>, args: Backward<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let shape = args.shape;
     host::segments("smoothing_backward", &args.segments, shape.tokens)?;

@@ -2,7 +2,7 @@
 
 use super::{OracleIn, add_to, put, store, wide};
 use crate::backend::Real;
-use crate::ops::{experts, grouped_gemm, permutation};
+use crate::ops::{all_to_all, experts, grouped_gemm, permutation};
 use crate::{Result, host, reference};
 
 fn mlp(shape: experts::Shape) -> reference::experts::Mlp {
@@ -38,7 +38,7 @@ fn rebuilt(order: &[u32], token: &[u32], offsets: &[u32], inverse: &[u32]) -> re
 /// Order and token of each row from the rows of the slots.
 fn plan_of_inverse(op: &'static str, inverse: &[u32], top_k: usize) -> Result<reference::permutation::Plan> {
     let mut order = vec![0; inverse.len()];
-    host::permutation(op, "inverse", inverse, &mut order)?;
+    host::permutation(op, "inverse", inverse, &mut order, 1u32)?;
     for (slot, &row) in inverse.iter().enumerate() {
         order[row as usize] = slot as u32;
     }
@@ -95,6 +95,26 @@ pub(super) fn combine_backward<S: Real>(args: permutation::CombineBackward<'_, O
     );
     put(args.drows, &drows);
     args.dweights.copy_from_slice(&dweights);
+    Ok(())
+}
+
+pub(super) fn send_plan<S: Real>(args: all_to_all::SendPlan<'_, OracleIn<S>>) -> Result<()> {
+    args.check()?;
+    host::offsets("send_plan", "offsets", args.offsets, args.rows)?;
+    let (counts, send) = reference::all_to_all::send(args.shape, args.offsets);
+    args.counts.copy_from_slice(&counts);
+    args.send.copy_from_slice(&send);
+    Ok(())
+}
+
+pub(super) fn receive_plan<S: Real>(args: all_to_all::ReceivePlan<'_, OracleIn<S>>) -> Result<()> {
+    args.check()?;
+    host::room("receive_plan", "counts", args.counts, args.gather.len())?;
+    let plan = reference::all_to_all::receive(args.shape.ranks, args.counts);
+    args.receive.copy_from_slice(&plan.receive);
+    args.offsets.copy_from_slice(&plan.offsets);
+    args.gather[..plan.gather.len()].copy_from_slice(&plan.gather);
+    args.inverse[..plan.inverse.len()].copy_from_slice(&plan.inverse);
     Ok(())
 }
 
@@ -158,7 +178,7 @@ pub(super) fn experts_backward<S: Real>(args: experts::Backward<'_, OracleIn<S>>
     args.check(0)?;
     host::offsets("experts_backward", "offsets", args.offsets, args.shape.rows())?;
     host::below("experts_backward", "token", args.token, args.shape.tokens)?;
-    host::permutation("experts_backward", "order", args.order, &mut vec![0; args.order.len()])?;
+    host::permutation("experts_backward", "order", args.order, &mut vec![0u32; args.order.len()], 1)?;
     let plan = rebuilt(args.order, args.token, args.offsets, &[]);
     let gradients = reference::experts::backward(
         &mlp(args.shape),

@@ -13,8 +13,8 @@ use std::ops::Range;
 
 use crate::backend::{Backend, Element, Len, Real, Stored, StoredMut};
 use crate::ops::{
-    activation, adamw, attention, cross_entropy, embedding, experts as expert_ops, grouped_gemm, linear,
-    losses, permutation, pool, rms_norm, rope, router, router_logits, smoothing,
+    activation, adamw, all_to_all, attention, cross_entropy, embedding, experts as expert_ops, grouped_gemm,
+    linear, losses, permutation, pool, rms_norm, rope, router, router_logits, smoothing,
 };
 use crate::{Error, Result, host};
 
@@ -273,6 +273,14 @@ impl<S: Real> Backend for OracleIn<S> {
 
     fn combine_backward(&self, args: permutation::CombineBackward<'_, Self>) -> Result<()> {
         experts::combine_backward(args)
+    }
+
+    fn send_plan(&self, args: all_to_all::SendPlan<'_, Self>) -> Result<()> {
+        experts::send_plan(args)
+    }
+
+    fn receive_plan(&self, args: all_to_all::ReceivePlan<'_, Self>) -> Result<()> {
+        experts::receive_plan(args)
     }
 
     fn grouped_gemm_forward(&self, args: grouped_gemm::Forward<'_, Self>) -> Result<()> {

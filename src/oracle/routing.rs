@@ -182,7 +182,7 @@ pub(super) fn domain_consistency<S: Real>(args: losses::DomainConsistency<'_, Or
 pub(super) fn redundancy<S: Real>(args: losses::Redundancy<'_, OracleIn<S>>) -> Result<()> {
     args.check()?;
     let losses::Redundancy { tokens, top_k, routed_k, width, .. } = args;
-    host::permutation("redundancy", "inverse", args.inverse, &mut vec![0; args.inverse.len()])?;
+    host::permutation("redundancy", "inverse", args.inverse, &mut vec![0u32; args.inverse.len()], 1)?;
     let routed_slots = || (0..tokens * top_k).filter(|slot| slot % top_k < routed_k);
     let row = |slot: usize| args.inverse[slot] as usize * width;
     let rows: Vec<f64> = routed_slots().flat_map(|slot| wide(&args.rows[row(slot)..][..width])).collect();

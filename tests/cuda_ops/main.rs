@@ -4,6 +4,8 @@
 
 #[path = "../common/agree.rs"]
 mod agree;
+#[path = "../all_to_all/plans.rs"]
+mod all_to_all;
 #[path = "../cpu_ops/attention.rs"]
 mod attention;
 #[path = "../cpu_ops/dense.rs"]

@@ -1,6 +1,8 @@
 //! The command line: what can be said, with an example in every `--help`.
 
+use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -104,9 +106,12 @@ pub struct Pretrain {
     /// Threads (`run.threads`); results do not depend on it.
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value_t)]
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value_t)]
     pub device: Device,
+    /// What a GPU holds activations and matrices in.
+    #[arg(long, value_enum, default_value_t)]
+    pub storage: Storage,
     /// Continue the run from its last checkpoint, bit for bit; --set may change the learning rate, its schedule and the
     /// clipping from there on.
     #[arg(long)]
@@ -151,9 +156,12 @@ pub struct Generate {
     /// Threads; 0 = all cores.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value_t)]
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value_t)]
     pub device: Device,
+    /// What a GPU holds activations and matrices in.
+    #[arg(long, value_enum, default_value_t)]
+    pub storage: Storage,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -422,11 +430,47 @@ pub struct ShowConfig {
 }
 
 /// Where to compute.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Device {
-    /// The best device there is.
+    /// A GPU where there is one, else the processor.
     #[default]
     Auto,
     /// The processor.
     Cpu,
+    /// The GPU of this number.
+    Cuda(usize),
+}
+
+impl FromStr for Device {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refused =
+            || format!("expected `auto`, `cpu`, `cuda` or `cuda:N` for the GPU of number N, found `{text}`");
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => text.strip_prefix("cuda:").and_then(|n| n.parse().ok()).map(Self::Cuda).ok_or_else(refused),
+        }
+    }
+}
+
+impl Display for Device {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+        }
+    }
+}
+
+/// What a GPU holds activations and matrices in. Masters, moments, gradients of parameters and checkpoints are f32.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Storage {
+    /// 4 bytes.
+    #[default]
+    F32,
+    /// 2 bytes.
+    Bf16,
 }
