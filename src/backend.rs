@@ -201,10 +201,16 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn smoothing_forward(&self, args: smoothing::Forward<'_, Self>) -> Result<()>;
     /// See [`smoothing::Backward`].
     fn smoothing_backward(&self, args: smoothing::Backward<'_, Self>) -> Result<()>;
+    /// See [`pool::Sizes`].
+    fn pool_sizes(&self, args: pool::Sizes<'_, Self>) -> Result<()>;
     /// See [`pool::Keep`].
     fn pool_keep(&self, args: pool::Keep<'_, Self>) -> Result<()>;
     /// See [`router::Forward`].
     fn router_forward(&self, args: router::Forward<'_, Self>) -> Result<()>;
+    /// See [`smoothing::Router`].
+    fn smoothed_router(&self, args: smoothing::Router<'_, Self>) -> Result<()>;
+    /// See [`smoothing::Pool`].
+    fn smoothed_pool(&self, args: smoothing::Pool<'_, Self>) -> Result<()>;
     /// See [`router::Backward`].
     fn router_backward(&self, args: router::Backward<'_, Self>) -> Result<()>;
 

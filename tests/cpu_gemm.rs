@@ -120,7 +120,8 @@ impl Case {
     fn run(&self, machine: Machine, gathered: bool, start: f32, accumulate: bool) -> [Vec<f32>; 3] {
         let (rows, n, k) = (self.index.len(), self.n, self.k);
         let groups = self.offsets.len() - 1;
-        let mut workspace = vec![f32::NAN; grouped_gemm::workspace_len::<f32>(groups, n, k, machine.threads.len())];
+        let mut workspace =
+            vec![f32::NAN; grouped_gemm::workspace_len::<f32>(groups, n, k, machine.threads.len())];
         let (mut y, mut dx) =
             (vec![f32::NAN; rows * n], vec![if accumulate { start } else { f32::NAN }; rows * k]);
         let mut dw = vec![start; self.w.len()];

@@ -197,11 +197,20 @@ impl<S: Storage> Backend for Cpu<S> {
     fn smoothing_backward(&self, args: ops::smoothing::Backward<'_, Self>) -> Result<()> {
         smoothing::backward(self, args)
     }
+    fn pool_sizes(&self, args: ops::pool::Sizes<'_, Self>) -> Result<()> {
+        pool::sizes(args)
+    }
     fn pool_keep(&self, args: ops::pool::Keep<'_, Self>) -> Result<()> {
         pool::keep(self, args)
     }
     fn router_forward(&self, args: ops::router::Forward<'_, Self>) -> Result<()> {
         router::forward(self, args)
+    }
+    fn smoothed_router(&self, args: ops::smoothing::Router<'_, Self>) -> Result<()> {
+        smoothing::before_router(self, args)
+    }
+    fn smoothed_pool(&self, args: ops::smoothing::Pool<'_, Self>) -> Result<()> {
+        smoothing::before_pool(self, args)
     }
     fn router_backward(&self, args: ops::router::Backward<'_, Self>) -> Result<()> {
         router::backward(self, args)

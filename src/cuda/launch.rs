@@ -32,6 +32,12 @@ pub(super) fn size(op: &'static str, arg: &'static str, value: usize) -> Result<
     u32::try_from(value).map_err(|_| Error::argument(op, arg, "below 2^32", value))
 }
 
+/// A number of rows that kernels stride over: far enough below 2^32 for a stride beyond the end.
+pub(super) fn rows(op: &'static str, arg: &'static str, value: usize) -> Result<u32> {
+    let fits = u32::try_from(value).ok().filter(|&rows| rows < 1 << 31);
+    fits.ok_or_else(|| Error::argument(op, arg, "below 2^31", value))
+}
+
 /// Whether every address and every distance is a multiple of 16 bytes, so that kernels may move 16 at once.
 /// Distances are in elements of `element` bytes.
 pub(super) fn wide(addresses: &[*const c_void], element: usize, distances: &[usize]) -> u32 {
@@ -56,7 +62,6 @@ impl<S: CudaStorage> Cuda<S> {
     }
 
     /// [`Cuda::read`], or null for an argument that is left out.
-    #[allow(dead_code, reason = "for ops with optional inputs")]
     pub(super) fn read_optional<T: Element>(&self, view: Option<CudaView<'_, T>>) -> Result<*const T> {
         view.map_or(Ok(std::ptr::null()), |view| self.read(view))
     }

@@ -223,6 +223,9 @@ impl<S: Real> Backend for OracleIn<S> {
         routing::smoothing_backward(args)
     }
 
+    fn pool_sizes(&self, args: pool::Sizes<'_, Self>) -> Result<()> {
+        routing::pool_sizes(args)
+    }
     fn pool_keep(&self, args: pool::Keep<'_, Self>) -> Result<()> {
         routing::pool_keep(args)
     }
@@ -231,6 +234,12 @@ impl<S: Real> Backend for OracleIn<S> {
         routing::router_forward(args)
     }
 
+    fn smoothed_router(&self, args: smoothing::Router<'_, Self>) -> Result<()> {
+        routing::smoothed_router(args)
+    }
+    fn smoothed_pool(&self, args: smoothing::Pool<'_, Self>) -> Result<()> {
+        routing::smoothed_pool(args)
+    }
     fn router_backward(&self, args: router::Backward<'_, Self>) -> Result<()> {
         routing::router_backward(args)
     }

@@ -2,6 +2,7 @@
 
 use super::{OracleIn, add_to, wide};
 use crate::backend::Real;
+use crate::ops::segments::Segments;
 use crate::ops::{losses, pool, router, router_logits, smoothing};
 use crate::{Result, host, reference};
 
@@ -79,6 +80,14 @@ pub(super) fn smoothing_backward<S: Real>(args: smoothing::Backward<'_, OracleIn
     Ok(())
 }
 
+pub(super) fn pool_sizes<S: Real>(args: pool::Sizes<'_, OracleIn<S>>) -> Result<()> {
+    args.check()?;
+    for (i, &document) in args.documents.iter().enumerate() {
+        args.sizes[i] = args.draw(document);
+    }
+    Ok(())
+}
+
 pub(super) fn pool_keep<S: Real>(args: pool::Keep<'_, OracleIn<S>>) -> Result<()> {
     args.check()?;
     host::segments("pool_keep", &args.segments, args.tokens)?;
@@ -103,6 +112,30 @@ pub(super) fn router_forward<S: Real>(args: router::Forward<'_, OracleIn<S>>) ->
     args.counts.iter_mut().zip(&out.counts).for_each(|(target, count)| *target = *count as u32);
     args.lse.copy_from_slice(&out.lse);
     Ok(())
+}
+
+/// Smooths `logits` into `smoothing.smoothed` and returns that.
+fn smoothed<'a, S: Real>(
+    smoothing: smoothing::InFront<'a, OracleIn<S>>,
+    logits: &'a [f64],
+) -> Result<&'a [f64]> {
+    let smoothing::InFront { shape, segments: Segments { offsets, of_token }, taps, smoothed } = smoothing;
+    // Made anew: `segments` lives as long as `smoothed`, which is lent out for the call only.
+    let segments: Segments<'_, OracleIn<S>> = Segments { offsets, of_token };
+    smoothing_forward(smoothing::Forward { shape, segments, x: logits, taps, y: &mut *smoothed })?;
+    Ok(smoothed)
+}
+
+pub(super) fn smoothed_router<S: Real>(args: smoothing::Router<'_, OracleIn<S>>) -> Result<()> {
+    args.check()?;
+    let logits = smoothed(args.smoothing, args.router.logits)?;
+    router_forward(router::Forward { logits, ..args.router })
+}
+
+pub(super) fn smoothed_pool<S: Real>(args: smoothing::Pool<'_, OracleIn<S>>) -> Result<()> {
+    args.check()?;
+    let logits = smoothed(args.smoothing, args.pool.logits)?;
+    pool_keep(pool::Keep { logits, ..args.pool })
 }
 
 pub(super) fn router_backward<S: Real>(args: router::Backward<'_, OracleIn<S>>) -> Result<()> {

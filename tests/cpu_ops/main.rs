@@ -15,6 +15,7 @@ mod no_panic;
 mod permutation;
 mod random;
 mod routing;
+mod smoothed;
 // The benches use the rest of the table.
 #[allow(dead_code)]
 #[path = "../common/shapes.rs"]

@@ -28,6 +28,8 @@ mod routing;
 #[allow(dead_code)]
 #[path = "../common/shapes.rs"]
 mod shapes;
+#[path = "../cpu_ops/smoothed.rs"]
+mod smoothed;
 
 #[test]
 fn logits_depend_on_nothing_but_their_token() {

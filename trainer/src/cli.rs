@@ -188,9 +188,12 @@ pub struct Eval {
     /// Threads; 0 = all cores.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value_t)]
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value_t)]
     pub device: Device,
+    /// What a GPU holds activations and matrices in.
+    #[arg(long, value_enum, default_value_t)]
+    pub storage: Storage,
     /// Print one JSON object a line.
     #[arg(long)]
     pub json: bool,
