@@ -49,12 +49,11 @@ impl Call for Grouped {
         let (mut y, mut dx) = (unset(b, rows * outputs), unset(b, rows * inputs));
         let mut dw = reals(b, &values(sizes.len() * outputs * inputs, 4));
         let mut workspace = unset(b, b.grouped_gemm_workspace(shape));
-        let pick = gathered.then(|| index.all());
         b.grouped_gemm_forward(grouped_gemm::Forward {
             shape,
             offsets: offsets.all(),
             x: x.all(),
-            gather: pick,
+            gather: gathered.then(|| index.all()),
             w: w.all(),
             y: y.all_mut(),
             workspace: workspace.all_mut(),
@@ -64,7 +63,7 @@ impl Call for Grouped {
             shape,
             offsets: offsets.all(),
             dy: dy.all(),
-            gather: pick,
+            gather: gathered.then(|| index.all()),
             w: w.all(),
             dx: dx.all_mut(),
             workspace: workspace.all_mut(),
@@ -74,9 +73,9 @@ impl Call for Grouped {
             shape,
             offsets: offsets.all(),
             x: x.all(),
-            x_gather: pick,
+            x_gather: gathered.then(|| index.all()),
             dy: dy.all(),
-            dy_gather: pick,
+            dy_gather: gathered.then(|| index.all()),
             dw: dw.all_mut(),
             workspace: workspace.all_mut(),
         })
