@@ -6,6 +6,7 @@ use crate::dense::Linear;
 use crate::device::{hold, reals, unset};
 use crate::machines::{agree, devices};
 use crate::permutation::Experts;
+use emo::cuda::{Cuda, CudaStorage, GateLayout};
 use emo::ops::activation::Activation;
 use emo::ops::{experts, grouped_gemm, linear};
 use emo::{Backend, Error};
@@ -138,6 +139,143 @@ fn experts_of_every_activation_and_tile() {
             }
         }
     }
+}
+
+/// What an expert layer writes: pre, rows, dx_rows, dweights, dw_in, dw_out.
+fn expert_layer<S: CudaStorage>(cuda: &Cuda<S>, shape: experts::Shape, layout: GateLayout) -> [Vec<f64>; 6] {
+    let (slots, width, hidden) = (shape.rows(), shape.width, shape.hidden);
+    // Every slot of a token is a row of the expert of the same number.
+    let order: Vec<u32> =
+        (0..slots).map(|row| (row % shape.tokens * shape.top_k + row / shape.tokens) as u32).collect();
+    let token = hold(cuda, &order.iter().map(|slot| slot / shape.top_k as u32).collect::<Vec<u32>>());
+    let offsets: Vec<u32> = (0..=shape.experts).map(|expert| (expert * shape.tokens) as u32).collect();
+    let (order, offsets) = (hold(cuda, &order), hold(cuda, &offsets));
+    // The layer is the same in either layout.
+    let mut w = values(shape.experts * shape.pre() * width, 3);
+    if layout == GateLayout::Interleaved {
+        w = w
+            .chunks_exact(shape.pre() * width)
+            .flat_map(|matrix| interleaved(matrix, 1, hidden, width))
+            .collect();
+    }
+    let (x, w_in) = (reals(cuda, &values(shape.tokens * width, 2)), reals(cuda, &w));
+    let w_out = reals(cuda, &values(shape.experts * width * hidden, 4));
+    let (mut pre, mut rows) = (unset(cuda, slots * shape.pre()), unset(cuda, slots * width));
+    let mut workspace = unset(cuda, cuda.experts_workspace(shape));
+    let forward = experts::Forward {
+        shape,
+        offsets: offsets.all(),
+        token: token.all(),
+        x: x.all(),
+        w_in: w_in.all(),
+        w_out: w_out.all(),
+        pre: pre.all_mut(),
+        rows: rows.all_mut(),
+        workspace: workspace.all_mut(),
+    };
+    cuda.experts_forward_in(layout, forward).unwrap();
+    let (row_grad, dy) =
+        (reals(cuda, &values(slots * width, 5)), reals(cuda, &values(shape.tokens * width, 9)));
+    let (mut dx_rows, mut dweights) = (unset(cuda, slots * width), unset(cuda, slots));
+    let weights = reals(cuda, &values(slots, 8));
+    let mut dw_in = reals(cuda, &vec![0.0; w.len()]);
+    let mut dw_out = reals(cuda, &vec![0.0; shape.experts * width * hidden]);
+    let backward = experts::Backward {
+        shape,
+        offsets: offsets.all(),
+        token: token.all(),
+        order: order.all(),
+        x: x.all(),
+        weights: weights.all(),
+        w_in: w_in.all(),
+        w_out: w_out.all(),
+        pre: pre.all(),
+        dy: dy.all(),
+        row_grad: Some(row_grad.all()),
+        dx_rows: dx_rows.all_mut(),
+        dweights: dweights.all_mut(),
+        dw_in: dw_in.all_mut(),
+        dw_out: dw_out.all_mut(),
+        workspace: workspace.all_mut(),
+    };
+    cuda.experts_backward_in(layout, backward).unwrap();
+    [pre.reals(), rows.reals(), dx_rows.reals(), dweights.reals(), dw_in.reals(), dw_out.reals()]
+}
+
+/// `[outer, gates | others, inner]` as `[outer, units, 2, inner]`.
+fn interleaved(values: &[f64], outer: usize, units: usize, inner: usize) -> Vec<f64> {
+    let mut out = Vec::new();
+    for matrix in values.chunks_exact(values.len() / outer) {
+        let (gates, others) = matrix.split_at(units * inner);
+        for (gate, other) in gates.chunks_exact(inner).zip(others.chunks_exact(inner)) {
+            out.extend([gate, other].concat());
+        }
+    }
+    out
+}
+
+/// Gates beside what they multiply: the same layer, and but for one sum in another order the same bits.
+#[test]
+fn gates_may_be_interleaved() {
+    fn layouts_agree<S: CudaStorage>(cuda: &Cuda<S>, rounding: f64) {
+        for (tokens, width, hidden) in [(70, 40, 72), (20, 24, 40), (9, 7, 5)] {
+            let (top_k, experts) = (2, 2);
+            let shape = experts::Shape {
+                tokens,
+                top_k,
+                experts,
+                width,
+                hidden,
+                gated: true,
+                activation: Activation::Silu,
+            };
+            let [pre, rows, dx, dweights, dw_in, dw_out] =
+                expert_layer(cuda, shape, GateLayout::Concatenated);
+            let found = expert_layer(cuda, shape, GateLayout::Interleaved);
+            assert_eq!(found[0], interleaved(&pre, shape.rows(), hidden, 1), "pre {shape:?}");
+            assert_eq!(found[1], rows, "rows {shape:?}");
+            assert_eq!(found[3], dweights, "dweights {shape:?}");
+            assert_eq!(found[4], interleaved(&dw_in, experts, hidden, width), "dw_in {shape:?}");
+            assert_eq!(found[5], dw_out, "dw_out {shape:?}");
+            let most = dx.iter().fold(1.0_f64, |most, value| most.max(value.abs()));
+            for (at, (found, dx)) in found[2].iter().zip(&dx).enumerate() {
+                assert!((found - dx).abs() <= rounding * most, "dx_rows[{at}] {found}, not {dx}: {shape:?}");
+            }
+        }
+    }
+    let Some((f32, bf16)) = devices() else { return };
+    layouts_agree(f32, 2e-6);
+    layouts_agree(bf16, 1.0 / 128.0);
+}
+
+/// Views that begin in the middle of a 16-byte word: the widths fit, the addresses do not.
+#[test]
+fn operands_at_odd_addresses() {
+    fn odd<S: CudaStorage>(cuda: &Cuda<S>) {
+        let (rows, inputs, outputs) = (20, 24, 16);
+        let shape = grouped_gemm::Shape { groups: 1, rows, inputs, outputs };
+        let (x, w) = (values(rows * inputs + 1, 1), values(outputs * inputs, 2));
+        let (offsets, w) = (hold(cuda, &[0, rows as u32]), reals::<_, S>(cuda, &w));
+        let run = |from: usize| {
+            let source: Vec<f64> = [vec![9.0; from], x[1..].to_vec()].concat();
+            let (x, mut y) = (reals::<_, S>(cuda, &source), unset::<_, S>(cuda, rows * outputs));
+            cuda.grouped_gemm_forward(grouped_gemm::Forward {
+                shape,
+                offsets: offsets.all(),
+                x: x.all().slice(from..source.len()).unwrap(),
+                gather: None,
+                w: w.all(),
+                y: y.all_mut(),
+                workspace: unset(cuda, 0).all_mut(),
+            })
+            .unwrap();
+            y.reals()
+        };
+        assert_eq!(run(0), run(1));
+    }
+    let Some((f32, bf16)) = devices() else { return };
+    odd(f32);
+    odd(bf16);
 }
 
 /// A forward product whose offsets or gather lie: the next wait names the argument, and nothing outside is touched.
