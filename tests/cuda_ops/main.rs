@@ -22,6 +22,7 @@ mod machines;
 mod memory;
 #[path = "../cpu_ops/permutation.rs"]
 mod permutation;
+mod products;
 #[path = "../cpu_ops/routing.rs"]
 mod routing;
 mod rows;
