@@ -25,9 +25,12 @@ fn cuda() -> Result<(), String> {
 
     let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).ok_or(format!("{name} is not set"));
     let (root, out) = (folder("CARGO_MANIFEST_DIR")?, folder("OUT_DIR")?);
-    for path in ["build", "kernels", "target/toolchain/complete"] {
-        println!("cargo::rerun-if-changed={}", root.join(path).display());
-    }
+    let watched = ["build", "kernels", "target/toolchain/complete"].map(|path| root.join(path));
+    // Cargo takes a path that is not there for one that has changed.
+    watched
+        .iter()
+        .filter(|path| path.exists())
+        .for_each(|path| println!("cargo::rerun-if-changed={}", path.display()));
     for name in ["NVCC", "CUDA_HOME", "PATH", "LIBCLANG_PATH", "EMO_CUDA_ARCHS"] {
         println!("cargo::rerun-if-env-changed={name}");
     }

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Element};
 use crate::ops::router::RouterConfig;
 use crate::ops::segments::Segments;
 use crate::{Error, Result};
@@ -37,6 +37,15 @@ pub(crate) fn offsets(op: &'static str, arg: &'static str, offsets: &[u32], tota
     Ok(())
 }
 
+/// All rows that the counts name together have room.
+pub(crate) fn room(op: &'static str, arg: &'static str, counts: &[u32], room: usize) -> Result<()> {
+    let total: u64 = counts.iter().map(|&count| u64::from(count)).sum();
+    if total <= room as u64 {
+        return Ok(());
+    }
+    Err(Error::argument(op, arg, format!("at most {room} rows together"), total))
+}
+
 /// The offsets partition the tokens, and each token names the segment it lies in.
 pub(crate) fn segments<B>(op: &'static str, segments: &Segments<'_, B>, tokens: usize) -> Result<()>
 where
@@ -53,17 +62,18 @@ where
     Ok(())
 }
 
-/// Every row is named exactly once. `mark` holds as many elements as `indices` and is overwritten.
-pub(crate) fn permutation(
+/// Every row is named exactly once. `mark` holds as many elements as `indices` and is overwritten with zeros and `one`.
+pub(crate) fn permutation<M: Element>(
     op: &'static str,
     arg: &'static str,
     indices: &[u32],
-    mark: &mut [u32],
+    mark: &mut [M],
+    one: M,
 ) -> Result<()> {
     below(op, arg, indices, mark.len())?;
-    mark.fill(0);
+    mark.fill(M::zeroed());
     for &index in indices {
-        if std::mem::replace(&mut mark[index as usize], 1) != 0 {
+        if std::mem::replace(&mut mark[index as usize], one) == one {
             return Err(Error::argument(op, arg, "a permutation", format!("{index} twice")));
         }
     }

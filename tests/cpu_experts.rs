@@ -153,10 +153,10 @@ impl Case {
         };
         let plan = Rows { offsets: &self.offsets, token: Some(&self.token) };
         let (x, dy, w_in, w_out) = (&self.x, &self.dy, &self.w_in, &self.w_out);
-        let mut workspace = vec![f32::NAN; self.shape.forward_workspace_len(threads)];
+        let mut workspace = vec![f32::NAN; self.shape.forward_workspace_len::<f32>(threads)];
         experts::forward(machine, self.shape, plan, x, w_in, w_out, &mut out.pre, &mut out.y, &mut workspace)
             .unwrap();
-        let mut workspace = vec![f32::NAN; self.shape.backward_workspace_len(rows, threads)];
+        let mut workspace = vec![f32::NAN; self.shape.backward_workspace_len::<f32>(rows, threads)];
         let slots = Slots { order: &self.order, weights: &self.weights, dweights: &mut out.dweights };
         let row_grad = with_row_grad.then_some(&*self.row_grad);
         let inputs = BackwardInputs { x, pre: &out.pre, w_in, w_out, dy, row_grad };
@@ -246,7 +246,7 @@ fn a_dense_mlp_is_one_expert_without_index() {
     let (x, order): (_, Vec<u32>) = (values(rows * 12, 8), (0..rows as u32).collect());
     let run = |token: Option<&[u32]>| {
         let (mut pre, mut y) = (vec![0.0; rows * 10], vec![0.0; rows * 12]);
-        let mut workspace = vec![0.0; case.shape.forward_workspace_len(2)];
+        let mut workspace = vec![0.0; case.shape.forward_workspace_len::<f32>(2)];
         let plan = Rows { offsets: &case.offsets, token };
         experts::forward(
             machine,

@@ -84,7 +84,7 @@ impl Case {
         grouped_gemm::Shape { offsets: &self.offsets, n: self.n, k: self.k }
     }
 
-    fn gather<'a>(&'a self, data: &'a [f32], gathered: bool) -> Gather<'a> {
+    fn gather<'a>(&'a self, data: &'a [f32], gathered: bool) -> Gather<'a, f32> {
         Gather { data, index: gathered.then_some(&*self.index) }
     }
 
@@ -120,7 +120,8 @@ impl Case {
     fn run(&self, machine: Machine, gathered: bool, start: f32, accumulate: bool) -> [Vec<f32>; 3] {
         let (rows, n, k) = (self.index.len(), self.n, self.k);
         let groups = self.offsets.len() - 1;
-        let mut workspace = vec![f32::NAN; grouped_gemm::workspace_len(groups, n, k, machine.threads.len())];
+        let mut workspace =
+            vec![f32::NAN; grouped_gemm::workspace_len::<f32>(groups, n, k, machine.threads.len())];
         let (mut y, mut dx) =
             (vec![f32::NAN; rows * n], vec![if accumulate { start } else { f32::NAN }; rows * k]);
         let mut dw = vec![start; self.w.len()];
@@ -186,7 +187,7 @@ fn linear_agrees_with_f64() {
         for isa in Isa::available() {
             let machine = Machine { threads: &threads, isa };
             let what = format!("{isa:?} {shape:?}");
-            let mut workspace = vec![f32::NAN; linear::workspace_len(n, k, 3)];
+            let mut workspace = vec![f32::NAN; linear::workspace_len::<f32>(n, k, 3)];
             let mut found = vec![f32::NAN; rows * n];
             linear::forward(machine, shape, &case.x, &case.w, None, &mut found, &mut workspace).unwrap();
             close(&found, &y, k, &what);
@@ -256,14 +257,14 @@ fn wrong_arguments_are_errors_that_name_them() {
     let threads = Threads::new(1).unwrap();
     let machine = Machine { threads: &threads, isa: Isa::detect() };
     let (x, w) = (values(12, 1), values(6, 2));
-    let mut workspace = vec![0.0; grouped_gemm::workspace_len(1, 2, 3, 1)];
-    let mut forward = |offsets: &[u32], x: Gather, w: &[f32], y: usize, workspace_len: usize| {
+    let mut workspace = vec![0.0; grouped_gemm::workspace_len::<f32>(1, 2, 3, 1)];
+    let mut forward = |offsets: &[u32], x: Gather<f32>, w: &[f32], y: usize, workspace_len: usize| {
         let shape = grouped_gemm::Shape { offsets, n: 2, k: 3 };
         let mut y = vec![0.0; y];
         let result = grouped_gemm::forward(machine, shape, x, w, &mut y, &mut workspace[..workspace_len]);
         result.map_err(|e| e.to_string())
     };
-    let full = grouped_gemm::workspace_len(1, 2, 3, 1);
+    let full = grouped_gemm::workspace_len::<f32>(1, 2, 3, 1);
     assert_eq!(forward(&[0, 4], Gather::all(&x), &w, 8, full), Ok(()));
     for (result, names) in [
         (forward(&[], Gather::all(&x), &w, 8, full), "offsets"),

@@ -1,9 +1,9 @@
 //! AdamW and the sum of squares.
 
 use crate::Result;
-use crate::ops::adamw::{Hyper, Step, SumOfSquares};
+use crate::ops::adamw::{Rates, Step, SumOfSquares};
 
-use super::simd::{Kernel, Simd};
+use super::simd::{Kernel, Simd, Storage};
 use super::threads::DisjointMut;
 use super::{Cpu, vector};
 
@@ -12,7 +12,7 @@ const CHUNK: usize = 1 << 14;
 /// A sum is cut into at most this many partial sums, whatever the number of threads.
 const PARTS: usize = 256;
 
-pub(super) fn step(cpu: &Cpu, args: Step<'_, Cpu>) -> Result<()> {
+pub(super) fn step<T: Storage>(cpu: &Cpu<T>, args: Step<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let len = args.params.len();
     let rates = Rates::new(&args.hyper);
@@ -22,61 +22,27 @@ pub(super) fn step(cpu: &Cpu, args: Step<'_, Cpu>) -> Result<()> {
         let range = chunk * CHUNK..len.min((chunk + 1) * CHUNK);
         // SAFETY: chunks are distinct, so the ranges are disjoint.
         let (m, v) = unsafe { (m.slice_mut(range.clone()), v.slice_mut(range.clone())) };
-        cpu.isa.dispatch(Update { rates, params, grads: &args.grads[range.clone()], m, v });
-        if let Some(copy) = &copy {
-            // SAFETY: as above.
-            unsafe { copy.slice_mut(range) }.copy_from_slice(params);
-        }
+        let grads = &args.grads[range.clone()];
+        // SAFETY: as above.
+        let copy = copy.as_ref().map(|copy| unsafe { copy.slice_mut(range) });
+        cpu.isa.dispatch(Update { rates, params, grads, m, v, copy });
     });
     Ok(())
 }
 
-/// The settings as the factors of the update, rounded once.
-#[derive(Clone, Copy)]
-struct Rates {
-    grad_scale: f32,
-    beta1: f32,
-    rest1: f32,
-    beta2: f32,
-    rest2: f32,
-    eps: f32,
-    decay: f32,
-    /// `lr / (1 - beta1^t)`
-    lr: f32,
-    /// `1 / sqrt(1 - beta2^t)`
-    correction: f32,
-}
-
-impl Rates {
-    fn new(h: &Hyper) -> Self {
-        // A step beyond i32 has no bias left to correct.
-        let t = i32::try_from(h.step).unwrap_or(i32::MAX);
-        Self {
-            grad_scale: h.grad_scale as f32,
-            beta1: h.beta1 as f32,
-            rest1: (1.0 - h.beta1) as f32,
-            beta2: h.beta2 as f32,
-            rest2: (1.0 - h.beta2) as f32,
-            eps: h.eps as f32,
-            decay: (-h.lr * h.weight_decay) as f32,
-            lr: (-h.lr / (1.0 - h.beta1.powi(t))) as f32,
-            correction: (1.0 / (1.0 - h.beta2.powi(t)).sqrt()) as f32,
-        }
-    }
-}
-
-struct Update<'a> {
+struct Update<'a, T> {
     rates: Rates,
     params: &'a mut [f32],
     grads: &'a [f32],
     m: &'a mut [f32],
     v: &'a mut [f32],
+    copy: Option<&'a mut [T]>,
 }
 
-impl Kernel for Update<'_> {
+impl<T: Storage> Kernel for Update<'_, T> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(mut self, s: S) {
         let r = self.rates;
         for at in (0..self.params.len()).step_by(S::LANES) {
             let p = s.load_partial(&self.params[at..], 0.0);
@@ -93,11 +59,14 @@ impl Kernel for Update<'_> {
             s.store_partial(&mut self.params[at..], p);
             s.store_partial(&mut self.m[at..], m);
             s.store_partial(&mut self.v[at..], v);
+            if let Some(copy) = &mut self.copy {
+                s.store_partial(&mut copy[at..], p);
+            }
         }
     }
 }
 
-pub(super) fn sum_of_squares(cpu: &Cpu, args: SumOfSquares<'_, Cpu>) -> Result<()> {
+pub(super) fn sum_of_squares<T: Storage>(cpu: &Cpu<T>, args: SumOfSquares<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let mut parts = [0.0f64; PARTS];
     let chunk = args.x.len().div_ceil(PARTS).next_multiple_of(1024).max(1024);

@@ -16,6 +16,7 @@ use crate::{Error, Result, host};
 
 use super::Cpu;
 use super::gemm::serial::{Strided, scratch_len};
+use super::simd::Storage;
 use crate::ops::segments::Segments;
 
 /// Queries of a tile.
@@ -26,7 +27,7 @@ const KEYS: usize = 256;
 
 /// Elements for every thread: the backward pass needs the most, two tiles of scores, the queries' gradient, the gradients of
 /// a segment's keys and values, and the products' scratch.
-pub(super) fn workspace(cpu: &Cpu, shape: Shape) -> usize {
+pub(super) fn workspace<T: Storage>(cpu: &Cpu<T>, shape: Shape) -> usize {
     cpu.threads.len().saturating_mul(per_thread(shape))
 }
 
@@ -45,7 +46,7 @@ fn product_scratch(shape: Shape) -> usize {
 }
 
 /// Values that the argument struct cannot check.
-fn check_values(op: &'static str, shape: Shape, segments: &Segments<'_, Cpu>) -> Result<()> {
+fn check_values<T: Storage>(op: &'static str, shape: Shape, segments: &Segments<'_, Cpu<T>>) -> Result<()> {
     host::segments(op, segments, shape.tokens)?;
     let longest = segments.offsets.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0) as usize;
     if longest > shape.longest {
@@ -57,12 +58,12 @@ fn check_values(op: &'static str, shape: Shape, segments: &Segments<'_, Cpu>) ->
 
 /// The packed input and where its heads lie.
 #[derive(Clone, Copy)]
-struct Packed<'a> {
+struct Packed<'a, T> {
     shape: Shape,
-    qkv: &'a [f32],
+    qkv: &'a [T],
 }
 
-impl<'a> Packed<'a> {
+impl<'a, T> Packed<'a, T> {
     /// Column of a query head.
     fn query(&self, head: usize) -> usize {
         head * self.shape.head_dim
@@ -79,7 +80,7 @@ impl<'a> Packed<'a> {
         head / (self.shape.heads / self.shape.kv_heads)
     }
     /// One head of the rows `from..`.
-    fn head(&self, from: usize, column: usize) -> Strided<'a> {
+    fn head(&self, from: usize, column: usize) -> Strided<'a, T> {
         Strided { data: &self.qkv[from * self.shape.row() + column..], ld: self.shape.row() }
     }
     /// What scores are multiplied with.

@@ -1,5 +1,6 @@
-//! [`Cpu`]: the value that stands for a thread pool and an instruction set, and its table of ops.
+//! [`Cpu`]: the value that stands for a thread pool, an instruction set and a type of stored values, and its table of ops.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use crate::backend::{Backend, Element};
@@ -8,20 +9,23 @@ use crate::{host, ops};
 
 use super::buffer::Buffer;
 use super::isa::Isa;
+use super::simd::Storage;
 use super::threads::Threads;
 use super::{
-    activation, adamw, attention, cross_entropy, embedding, losses, memory, permutation, pool, products,
-    rms_norm, rope, router, router_logits, smoothing,
+    activation, adamw, all_to_all, attention, cross_entropy, embedding, losses, memory, permutation, pool,
+    products, rms_norm, rope, router, router_logits, smoothing,
 };
 
-/// The CPU backend: f32, one instruction set, a thread pool of its own.
+/// The CPU backend: f32 arithmetic, activations and matrices stored as `T` (f32, or bf16 through [`Cpu::storing`]), one
+/// instruction set, a thread pool of its own.
 ///
 /// Ops allocate nothing. With several threads, rayon's queue takes a block of memory of its own once in about sixty
 /// loops that are handed to the pool.
 #[derive(Debug)]
-pub struct Cpu {
+pub struct Cpu<T = f32> {
     pub(super) threads: Threads,
     pub(super) isa: Isa,
+    storage: PhantomData<T>,
 }
 
 impl Cpu {
@@ -49,9 +53,16 @@ impl Cpu {
         if !isa.is_available() {
             return Err(Error::Backend { backend: "cpu", message: format!("this processor has no {isa:?}") });
         }
-        Ok(Self { threads: Threads::new(threads)?, isa })
+        Ok(Self { threads: Threads::new(threads)?, isa, storage: PhantomData })
     }
 
+    /// The same threads and instruction set, with activations and matrices stored as `T`.
+    pub fn storing<T: Storage>(self) -> Cpu<T> {
+        Cpu { threads: self.threads, isa: self.isa, storage: PhantomData }
+    }
+}
+
+impl<T: Storage> Cpu<T> {
     /// The instruction set.
     pub fn isa(&self) -> Isa {
         self.isa
@@ -63,9 +74,9 @@ impl Cpu {
     }
 }
 
-impl Backend for Cpu {
+impl<S: Storage> Backend for Cpu<S> {
     type Real = f32;
-    type Storage = f32;
+    type Storage = S;
     type Buffer<T: Element> = Buffer<T>;
     type View<'a, T: Element> = &'a [T];
     type ViewMut<'a, T: Element> = &'a mut [T];
@@ -75,9 +86,11 @@ impl Backend for Cpu {
             Isa::Portable => "portable",
             Isa::Avx2 => "AVX2",
             Isa::Avx512 => "AVX-512",
+            Isa::Avx512Bf16 => "AVX-512 with BF16",
         };
         let plural = if self.threads.len() == 1 { "" } else { "s" };
-        format!("cpu ({isa}, {} thread{plural})", self.threads.len())
+        let stored = if S::as_f32(&[]).is_some() { "" } else { ", bf16" };
+        format!("cpu ({isa}{stored}, {} thread{plural})", self.threads.len())
     }
 
     fn alloc<T: Element>(&self, len: usize) -> Result<Buffer<T>> {
@@ -113,7 +126,7 @@ impl Backend for Cpu {
     fn copy<T: Element>(&self, source: &[T], target: &mut [T]) -> Result<()> {
         memory::copy(self, "copy", source, target)
     }
-    fn add(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
+    fn add(&self, x: &[S], y: &mut [S]) -> Result<()> {
         memory::add(self, x, y)
     }
 
@@ -233,6 +246,12 @@ impl Backend for Cpu {
     }
     fn combine_backward(&self, args: ops::permutation::CombineBackward<'_, Self>) -> Result<()> {
         permutation::combine_backward(self, args)
+    }
+    fn send_plan(&self, args: ops::all_to_all::SendPlan<'_, Self>) -> Result<()> {
+        all_to_all::send_plan(args)
+    }
+    fn receive_plan(&self, args: ops::all_to_all::ReceivePlan<'_, Self>) -> Result<()> {
+        all_to_all::receive_plan(args)
     }
     fn grouped_gemm_forward(&self, args: ops::grouped_gemm::Forward<'_, Self>) -> Result<()> {
         products::grouped_forward(self, args)

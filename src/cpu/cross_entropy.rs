@@ -3,11 +3,11 @@
 use crate::ops::cross_entropy::{ForwardBackward, IGNORE};
 use crate::{Error, Result};
 
-use super::simd::{Kernel, Simd};
+use super::simd::{Kernel, Simd, Storage};
 use super::threads::DisjointMut;
 use super::{Cpu, vector};
 
-pub(super) fn forward_backward(cpu: &Cpu, args: ForwardBackward<'_, Cpu>) -> Result<()> {
+pub(super) fn forward_backward<T: Storage>(cpu: &Cpu<T>, args: ForwardBackward<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let vocabulary = args.vocabulary;
     let known = |target: i32| target == IGNORE || usize::try_from(target).is_ok_and(|id| id < vocabulary);
@@ -26,7 +26,7 @@ pub(super) fn forward_backward(cpu: &Cpu, args: ForwardBackward<'_, Cpu>) -> Res
         let (loss, lse) = unsafe { (loss.slice_mut(row..row + 1), lse.slice_mut(row..row + 1)) };
         (loss[0], lse[0]) = if target == IGNORE {
             if args.backward {
-                logits.fill(0.0);
+                logits.fill(T::from_f32(0.0));
             }
             (0.0, 0.0)
         } else {
@@ -44,32 +44,41 @@ pub(super) fn forward_backward(cpu: &Cpu, args: ForwardBackward<'_, Cpu>) -> Res
 
 /// One row: maximum, then exponentials and their sum, then the gradient; the second and third pass find it in cache.
 /// Returns the loss and the log-sum-exp.
-struct Row<'a> {
+struct Row<'a, T> {
     target: usize,
     scale: f64,
     z_weight: f64,
     backward: bool,
-    logits: &'a mut [f32],
+    logits: &'a mut [T],
 }
 
-impl Kernel for Row<'_> {
+impl<T: Storage> Kernel for Row<'_, T> {
     type Output = (f32, f32);
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> (f32, f32) {
         let logits = self.logits;
-        let max = vector::max(s, logits);
-        let to_target = f64::from(max) - f64::from(logits[self.target]);
-        let sum = vector::exp_sum(s, logits, max, self.backward);
+        let max = vector::max(s, &*logits);
+        let own = logits[self.target].to_f32();
+        let to_target = f64::from(max) - f64::from(own);
+        // f32 holds the exponentials for the next pass; a smaller type would round them, and they are computed again.
+        let keep = self.backward && T::as_f32(logits).is_some();
+        let sum = vector::exp_sum(s, logits, max, keep);
         let log_sum = sum.ln();
         let lse = f64::from(max) + log_sum;
         if self.backward {
             let factor = self.scale * (1.0 + 2.0 * self.z_weight * lse) / sum;
-            let factor = s.splat(factor as f32);
+            let (factor, shift) = (s.splat(factor as f32), s.splat(max));
             for part in logits.chunks_mut(S::LANES) {
-                let gradient = s.load_partial(part, 0.0) * factor;
-                s.store_partial(part, gradient);
+                let x = s.load_partial(&*part, 0.0);
+                let e = if keep { x } else { s.exp(x - shift) };
+                s.store_partial(part, e * factor);
             }
-            logits[self.target] -= self.scale as f32;
+            // Subtracted before it is rounded: the two may nearly cancel.
+            let share = match keep {
+                true => logits[self.target].to_f32(),
+                false => s.reduce_max(s.exp(s.splat(own) - shift) * factor),
+            };
+            logits[self.target] = T::from_f32(share - self.scale as f32);
         }
         ((to_target + log_sum) as f32, lse as f32)
     }

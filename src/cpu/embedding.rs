@@ -3,7 +3,7 @@
 use crate::ops::embedding::{Backward, Forward};
 use crate::{Result, host};
 
-use super::simd::{Kernel, Simd};
+use super::simd::{Kernel, Simd, Storage};
 use super::threads::DisjointMut;
 use super::{Cpu, vector};
 
@@ -12,7 +12,7 @@ const ROWS: usize = 32;
 /// Columns of a backward task are a multiple of this, so that tasks do not share cache lines.
 const COLUMNS: usize = 16;
 
-pub(super) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
+pub(super) fn forward<T: Storage>(cpu: &Cpu<T>, args: Forward<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     host::below("embedding_forward", "ids", args.ids, args.shape.vocabulary)?;
     let width = args.shape.width;
@@ -28,7 +28,7 @@ pub(super) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
 }
 
 /// A task owns columns of the whole table, so that every element gets its tokens in ascending order.
-pub(super) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()> {
+pub(super) fn backward<T: Storage>(cpu: &Cpu<T>, args: Backward<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     host::below("embedding_backward", "ids", args.ids, args.shape.vocabulary)?;
     let width = args.shape.width;
@@ -52,16 +52,16 @@ pub(super) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()> {
     Ok(())
 }
 
-struct Scatter<'a, 't> {
+struct Scatter<'a, 't, T> {
     ids: &'a [u32],
     padding: Option<u32>,
-    dy: &'a [f32],
+    dy: &'a [T],
     width: usize,
     columns: (usize, usize),
     table: &'a DisjointMut<'t, f32>,
 }
 
-impl Kernel for Scatter<'_, '_> {
+impl<T: Storage> Kernel for Scatter<'_, '_, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {

@@ -15,11 +15,11 @@ use super::activation;
 use super::check;
 use super::gemm::by_groups::{self, ByGroups, by_groups};
 use super::gemm::by_rows::{self, ByRows, Output, Weights, by_rows};
-use super::gemm::rows::{Activated, Finish, Hidden, Keep};
+use super::gemm::rows::{Activated, Finish, Hidden, Keep, convert};
 use super::gemm::{ALIGN, Machine};
 use super::grouped_gemm::Gather;
 use super::isa::Isa;
-use super::simd::{Kernel, Simd};
+use super::simd::{Kernel, Simd, Storage};
 use super::threads::DisjointMut;
 use crate::ops::activation::Activation;
 use crate::{Result, host};
@@ -46,21 +46,21 @@ impl Shape {
     }
 
     /// f32 elements of workspace for [`forward`].
-    pub fn forward_workspace_len(self, threads: usize) -> usize {
+    pub fn forward_workspace_len<T: Storage>(self, threads: usize) -> usize {
         let Self { experts, width, hidden, .. } = self;
-        let up = by_rows::workspace_len(experts, self.pre_width(), width, threads, false);
-        up.max(by_rows::workspace_len(experts, width, hidden, threads, false))
+        let up = by_rows::workspace_len::<T>(experts, self.pre_width(), width, threads, false);
+        up.max(by_rows::workspace_len::<T>(experts, width, hidden, threads, false))
     }
 
     /// f32 elements of workspace for [`backward`] of `rows` rows.
-    pub fn backward_workspace_len(self, rows: usize, threads: usize) -> usize {
-        rows * (self.pre_width() + 1) + ALIGN + self.backward_products_len(threads)
+    pub fn backward_workspace_len<T: Storage>(self, rows: usize, threads: usize) -> usize {
+        dpre_len::<T>(rows, self.pre_width()) + rows + ALIGN + self.backward_products_len::<T>(threads)
     }
 
-    fn backward_products_len(self, threads: usize) -> usize {
+    fn backward_products_len<T: Storage>(self, threads: usize) -> usize {
         let Self { experts, width, hidden, .. } = self;
-        by_rows::workspace_len(experts, hidden, width, threads, true)
-            .max(by_rows::workspace_len(experts, width, self.pre_width(), threads, false))
+        by_rows::workspace_len::<T>(experts, hidden, width, threads, true)
+            .max(by_rows::workspace_len::<T>(experts, width, self.pre_width(), threads, false))
             .max(by_groups::workspace_len(threads))
     }
 
@@ -73,6 +73,11 @@ impl Shape {
         )?;
         check::len(op, "w_out", check::extent(op, "w_out", &[self.experts, self.width, self.hidden])?, w_out)
     }
+}
+
+/// Words that hold the gradients of `rows` pre-activations.
+fn dpre_len<T>(rows: usize, pre_width: usize) -> usize {
+    (rows * pre_width).div_ceil(size_of::<f32>() / size_of::<T>()).next_multiple_of(ALIGN)
 }
 
 /// Which rows there are: sorted by expert.
@@ -108,15 +113,15 @@ impl Rows<'_> {
 ///
 /// # Errors
 /// Wrong lengths, offsets that do not ascend, a token outside `x`.
-pub fn forward(
+pub fn forward<T: Storage>(
     machine: Machine,
     shape: Shape,
     rows: Rows,
-    x: &[f32],
-    w_in: &[f32],
-    w_out: &[f32],
-    pre: &mut [f32],
-    y: &mut [f32],
+    x: &[T],
+    w_in: &[T],
+    w_out: &[T],
+    pre: &mut [T],
+    y: &mut [T],
     workspace: &mut [f32],
 ) -> Result<()> {
     const OP: &str = "experts_forward";
@@ -126,7 +131,7 @@ pub fn forward(
     shape.check_weights(OP, w_in.len(), w_out.len())?;
     check::len(OP, "pre", check::extent(OP, "pre", &[count, shape.pre_width()])?, pre.len())?;
     check::len(OP, "y", check::extent(OP, "y", &[count, width])?, y.len())?;
-    check::workspace(OP, shape.forward_workspace_len(machine.threads.len()), workspace.len())?;
+    check::workspace(OP, shape.forward_workspace_len::<T>(machine.threads.len()), workspace.len())?;
 
     let offsets = rows.offsets;
     let up = ByRows { a, offsets, n: shape.pre_width(), k: width, weights: w_in, stored: Weights::Nk };
@@ -140,26 +145,26 @@ pub fn forward(
 
 /// What [`backward`] reads.
 #[derive(Debug, Clone, Copy)]
-pub struct BackwardInputs<'a> {
+pub struct BackwardInputs<'a, T> {
     /// `[tokens, d]`.
-    pub x: &'a [f32],
+    pub x: &'a [T],
     /// `[rows, 2h or h]`, from [`forward`].
-    pub pre: &'a [f32],
+    pub pre: &'a [T],
     /// `[experts, 2h or h, d]`.
-    pub w_in: &'a [f32],
+    pub w_in: &'a [T],
     /// `[experts, d, h]`.
-    pub w_out: &'a [f32],
+    pub w_out: &'a [T],
     /// Gradient of the layer's combined output, `[tokens, d]`.
-    pub dy: &'a [f32],
+    pub dy: &'a [T],
     /// A further gradient on the experts' unweighted outputs, `[rows, d]`.
-    pub row_grad: Option<&'a [f32]>,
+    pub row_grad: Option<&'a [T]>,
 }
 
 /// What [`backward`] writes.
 #[derive(Debug)]
-pub struct BackwardOutputs<'a> {
+pub struct BackwardOutputs<'a, T> {
     /// Gradient of each row's input, `[rows, d]`, overwritten; the caller sums a token's rows.
-    pub dx: &'a mut [f32],
+    pub dx: &'a mut [T],
     /// Like `w_in`, added to.
     pub dw_in: &'a mut [f32],
     /// Like `w_out`, added to.
@@ -170,13 +175,13 @@ pub struct BackwardOutputs<'a> {
 ///
 /// # Errors
 /// Wrong lengths, offsets that do not ascend, a token or slot outside its buffer.
-pub fn backward(
+pub fn backward<T: Storage>(
     machine: Machine,
     shape: Shape,
     rows: Rows,
     slots: Option<Slots>,
-    inputs: BackwardInputs,
-    outputs: BackwardOutputs,
+    inputs: BackwardInputs<T>,
+    outputs: BackwardOutputs<T>,
     workspace: &mut [f32],
 ) -> Result<()> {
     const OP: &str = "experts_backward";
@@ -198,10 +203,11 @@ pub fn backward(
         host::below(OP, "order", slots.order, slots.weights.len())?;
         check::len(OP, "dweights", slots.weights.len(), slots.dweights.len())?;
     }
-    check::workspace(OP, shape.backward_workspace_len(count, machine.threads.len()), workspace.len())?;
+    check::workspace(OP, shape.backward_workspace_len::<T>(count, machine.threads.len()), workspace.len())?;
 
     let offsets = rows.offsets;
-    let (dpre, rest) = super::gemm::aligned(workspace).split_at_mut(count * pre_width);
+    let (dpre, rest) = super::gemm::aligned(workspace).split_at_mut(dpre_len::<T>(count, pre_width));
+    let dpre = &mut bytemuck::cast_slice_mut::<f32, T>(dpre)[..count * pre_width];
     let (row_dweights, workspace) = rest.split_at_mut(count);
     row_dweights.fill(0.0);
     let hidden_rows = Hidden { pre, width: hidden, activation, gated };
@@ -224,16 +230,31 @@ pub fn backward(
     by_rows(machine, da, Output::Scratch, &finish, workspace);
 
     let weighted = Activated { hidden: hidden_rows, scale: Some(weight) };
-    by_groups(machine, ByGroups { a: dy, m: width, b: &weighted, n: hidden, offsets }, dw_out, workspace);
+    by_groups::<T, _, _>(
+        machine,
+        ByGroups { a: dy, m: width, b: &weighted, n: hidden, offsets },
+        dw_out,
+        workspace,
+    );
     if let Some(g) = &row_grad {
         let plain = Activated { hidden: hidden_rows, scale: None::<fn(usize) -> f32> };
-        by_groups(machine, ByGroups { a: g, m: width, b: &plain, n: hidden, offsets }, dw_out, workspace);
+        by_groups::<T, _, _>(
+            machine,
+            ByGroups { a: g, m: width, b: &plain, n: hidden, offsets },
+            dw_out,
+            workspace,
+        );
     }
 
     let dpre = &Gather::all(dpre).check(OP, "dpre", count, pre_width)?;
     let product = ByRows { a: dpre, offsets, n: width, k: pre_width, weights: w_in, stored: Weights::Kn };
     by_rows(machine, product, Output::Matrix { c: dx, accumulate: false }, &Keep, workspace);
-    by_groups(machine, ByGroups { a: dpre, m: pre_width, b: x, n: width, offsets }, dw_in, workspace);
+    by_groups::<T, _, _>(
+        machine,
+        ByGroups { a: dpre, m: pre_width, b: x, n: width, offsets },
+        dw_in,
+        workspace,
+    );
 
     if let Some(slots) = slots {
         slots.dweights.fill(0.0);
@@ -245,31 +266,31 @@ pub fn backward(
 }
 
 /// Copies finished rows into the first columns of wider rows.
-struct StoreRows<'a> {
-    rows: DisjointMut<'a, f32>,
+struct StoreRows<'a, T> {
+    rows: DisjointMut<'a, T>,
     ld: usize,
 }
 
-impl Finish for StoreRows<'_> {
+impl<T: Storage> Finish for StoreRows<'_, T> {
     const WHOLE_ROWS: bool = true;
-    fn row(&self, _: Isa, row: usize, _: usize, values: &mut [f32]) {
+    fn row(&self, isa: Isa, row: usize, _: usize, values: &mut [f32]) {
         let at = row * self.ld;
         // SAFETY: rows of the product belong to one task each, and so do these ranges.
-        unsafe { self.rows.slice_mut(at..at + values.len()) }.copy_from_slice(values);
+        convert(isa, values, unsafe { self.rows.slice_mut(at..at + values.len()) });
     }
 }
 
 /// Turns a row of da' into the row's weight gradient and its row of dpre.
-struct ActivationGradient<'a, W> {
-    hidden: Hidden<'a>,
+struct ActivationGradient<'a, T, W> {
+    hidden: Hidden<'a, T>,
     weight: W,
     /// Whether dpre holds g W_out in its first columns.
     add_stored: bool,
-    dpre: DisjointMut<'a, f32>,
+    dpre: DisjointMut<'a, T>,
     dweights: DisjointMut<'a, f32>,
 }
 
-impl<W: Fn(usize) -> f32 + Sync> Finish for ActivationGradient<'_, W> {
+impl<T: Storage, W: Fn(usize) -> f32 + Sync> Finish for ActivationGradient<'_, T, W> {
     const WHOLE_ROWS: bool = true;
     fn row(&self, isa: Isa, row: usize, _: usize, da: &mut [f32]) {
         let pre_width = self.hidden.pre_width();
@@ -290,19 +311,19 @@ impl<W: Fn(usize) -> f32 + Sync> Finish for ActivationGradient<'_, W> {
 }
 
 /// One row: returns `<da', a>` and writes dpre.
-struct GradientRow<'a> {
+struct GradientRow<'a, T> {
     activation: Activation,
     gated: bool,
     add_stored: bool,
     weight: f32,
-    gate: &'a [f32],
-    up: &'a [f32],
+    gate: &'a [T],
+    up: &'a [T],
     da: &'a [f32],
-    dgate: &'a mut [f32],
-    dup: &'a mut [f32],
+    dgate: &'a mut [T],
+    dup: &'a mut [T],
 }
 
-impl Kernel for GradientRow<'_> {
+impl<T: Storage> Kernel for GradientRow<'_, T> {
     type Output = f32;
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> f32 {
@@ -318,7 +339,7 @@ impl Kernel for GradientRow<'_> {
             let dgate = &mut self.dgate[range.clone()];
             let mut total = da * weight;
             if self.add_stored {
-                total = total + s.load_partial(dgate, 0.0);
+                total = total + s.load_partial(&*dgate, 0.0);
             }
             if self.gated {
                 let up = s.load_partial(&self.up[range.clone()], 0.0);

@@ -18,20 +18,28 @@
 //!
 //! Every element of C is summed in the same order however the tiles are cut: k ascending inside a K block, then the
 //! blocks in order. This is what makes results independent of thread count and tile sizes.
+//!
+//! Packed operands are made of 32-bit *words*. A word holds one term of the sum as f32, to which bf16 operands are widened
+//! on their way; or two terms as bf16, where the processor multiplies and adds pairs. Everything but the innermost
+//! instruction and the packing is the same for both.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512bf16;
 pub(crate) mod by_groups;
 pub(crate) mod by_rows;
 mod micro;
 pub(crate) mod pack;
+mod pairs;
 mod portable;
 pub(crate) mod rows;
 pub mod serial;
 
 use super::isa::Isa;
+use super::simd::Storage;
 use super::threads::Threads;
 use std::ops::Range;
 
@@ -44,11 +52,11 @@ pub struct Machine<'a> {
     pub isa: Isa,
 }
 
-/// Largest depth of a K block. Longer blocks update C less often; at this depth a 32-wide panel of B (64 KiB) comes from
+/// Largest depth of a K block in words. Longer blocks update C less often; at this depth a 32-wide panel of B (64 KiB) comes from
 /// L2 at 18 bytes a cycle at most, which hardware prefetch hides (256 and 512 measured alike within a few percent).
 pub(crate) const KC: usize = 512;
 
-/// Distance of two rows of a packed A block: 33 cache lines, so that equal columns fall into different cache sets.
+/// Distance of two rows of a packed A block in words: 33 cache lines, so that equal columns fall into different cache sets.
 pub(crate) const A_LD: usize = KC + 16;
 
 /// Most rows of A in one block: eight panels of 14 rows, at most 224 KiB, a small part of L2.
@@ -59,12 +67,10 @@ pub(crate) const NR_MAX: usize = 32;
 
 /// How a micro-kernel finds its operands.
 pub(crate) trait Operands {
-    /// Elements from one row of A to the next, a constant so that every address is one base plus an immediate.
+    /// Words from one row of A to the next, a constant so that every address is one base plus an immediate.
     const A_ROW: usize;
     /// Whether B is cut into panels `[k][nr]` and A's terms are neighbours. Otherwise the terms of both are whole rows.
     const PANELS: bool;
-    /// The kernels for this layout.
-    fn kernels(micro: &MicroKernels) -> &'static [MicroFn];
 }
 
 /// For products along rows: A row by row ([`A_LD`] apart), B in panels, which many rows of A share.
@@ -73,9 +79,6 @@ pub(crate) struct Blocked;
 impl Operands for Blocked {
     const A_ROW: usize = A_LD;
     const PANELS: bool = true;
-    fn kernels(micro: &MicroKernels) -> &'static [MicroFn] {
-        micro.blocked
-    }
 }
 
 /// For products summed along rows: both operands are plain rows, one row a term, any distance apart. Packing is copying, and
@@ -85,16 +88,13 @@ pub(crate) struct Along;
 impl Operands for Along {
     const A_ROW: usize = 1;
     const PANELS: bool = false;
-    fn kernels(micro: &MicroKernels) -> &'static [MicroFn] {
-        micro.along
-    }
 }
 
 /// An operand of [`block`].
 #[derive(Clone, Copy)]
 pub(crate) struct Operand {
     pub ptr: *const f32,
-    /// Elements from one term to the next, where [`Operands`] leaves it open.
+    /// Words from one term to the next, where [`Operands`] leaves it open.
     pub step: usize,
 }
 
@@ -107,15 +107,15 @@ impl Operand {
 
 /// One call of a micro-kernel: `C (+)= alpha * A B` for a tile of C, operands laid out as [`Operands`] says.
 #[derive(Clone, Copy)]
-pub(crate) struct Tile {
-    /// Depth, at most [`KC`].
+pub(crate) struct Tile<C> {
+    /// Depth in words, at most [`KC`].
     k: usize,
     a: *const f32,
     b: *const f32,
     a_step: usize,
     b_step: usize,
     /// C's first element; rows are `ldc` apart.
-    c: *mut f32,
+    c: *mut C,
     ldc: usize,
     /// Columns of C to write, at most `nr`.
     n: usize,
@@ -124,27 +124,37 @@ pub(crate) struct Tile {
     accumulate: bool,
 }
 
-/// A micro-kernel for a fixed number of rows.
-type MicroFn = unsafe fn(&Tile);
+/// A micro-kernel for a fixed number of rows, writing a C of this type.
+type MicroFn<C> = unsafe fn(&Tile<C>);
 
-/// The micro-kernels of one instruction set.
-pub(crate) struct MicroKernels {
+/// Micro-kernels of one instruction set for operands in one layout: the i-th computes `i + 1` rows.
+type Heights<C> = &'static [MicroFn<C>];
+
+/// The micro-kernels of one instruction set for operands of one type.
+#[derive(Clone, Copy)]
+pub(crate) struct MicroKernels<T: 'static> {
     /// Columns of a panel of B.
     pub nr: usize,
-    /// `blocked[i]` computes `i + 1` rows from operands laid out as [`Blocked`].
-    blocked: &'static [MicroFn],
-    /// The same for [`Along`].
-    along: &'static [MicroFn],
+    /// Terms of the sum in a word: 2 for pairs of bf16, else 1.
+    pub terms: usize,
+    /// For operands laid out as [`Blocked`], into f32.
+    pub blocked: Heights<f32>,
+    /// The same, into the operands' own type.
+    pub stored: Heights<T>,
+    /// For operands laid out as [`Along`], into f32.
+    pub along: Heights<f32>,
 }
 
 /// The micro-kernels for `isa`, or the portable ones where the processor lacks it.
-pub(crate) fn micro_kernels(isa: Isa) -> &'static MicroKernels {
+pub(crate) fn micro_kernels<T: Storage>(isa: Isa) -> MicroKernels<T> {
     match isa.or_portable() {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => &avx512::KERNELS,
+        Isa::Avx512Bf16 if T::in_pairs(isa) => avx512bf16::kernels(),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => &avx2::KERNELS,
-        _ => &portable::KERNELS,
+        Isa::Avx512 | Isa::Avx512Bf16 => avx512::kernels(),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => avx2::kernels(),
+        _ => portable::kernels(),
     }
 }
 
@@ -155,33 +165,33 @@ pub(crate) fn part(len: usize, parts: usize, i: usize) -> Range<usize> {
 
 /// Where a block of C lies and how it is updated.
 #[derive(Clone, Copy)]
-pub(crate) struct BlockC {
-    pub ptr: *mut f32,
+pub(crate) struct BlockC<C> {
+    pub ptr: *mut C,
     pub ld: usize,
     pub alpha: f32,
     pub accumulate: bool,
 }
 
-/// `C[rows, n] (+)= alpha * A[rows, kc] B[kc, n]` for packed operands. Calls `between(i, calls)` after the i-th of `calls` micro-kernel calls, which is when
-/// memory has time for prefetches.
+/// `C[rows, n] (+)= alpha * A[rows, kc] B[kc, n]` for packed operands, `kc` in words. Calls `between(i, calls)` after the i-th
+/// of `calls` micro-kernel calls, which is when memory has time for prefetches.
 ///
 /// # Safety
-/// `micro` came from [`micro_kernels`]; `a` and `b` hold the operands in the layout `L`, with `n` rounded up to a multiple of
+/// `kernels` and `nr` came from one [`micro_kernels`], for the layout `L`; `a` and `b` hold the operands in the layout `L`, with `n` rounded up to a multiple of
 /// `nr` columns of B readable; and C's elements are writable and touched by no one else.
-pub(crate) unsafe fn block<L: Operands>(
-    micro: &MicroKernels,
+pub(crate) unsafe fn block<L: Operands, C>(
+    kernels: Heights<C>,
+    nr: usize,
     rows: usize,
     n: usize,
     kc: usize,
     a: Operand,
     b: Operand,
-    c: BlockC,
+    c: BlockC<C>,
     mut between: impl FnMut(usize, usize),
 ) {
-    let kernels = L::kernels(micro);
     let panels = rows.div_ceil(kernels.len());
-    let calls = panels * n.div_ceil(micro.nr);
-    for (j, column) in (0..n).step_by(micro.nr).enumerate() {
+    let calls = panels * n.div_ceil(nr);
+    for (j, column) in (0..n).step_by(nr).enumerate() {
         for i in 0..panels {
             let rows = part(rows, panels, i);
             // SAFETY: rows and columns stay inside the blocks the caller describes, and the table's processor features
@@ -190,12 +200,12 @@ pub(crate) unsafe fn block<L: Operands>(
                 let tile = Tile {
                     k: kc,
                     a: a.ptr.add(rows.start * L::A_ROW),
-                    b: b.ptr.add(if L::PANELS { j * kc * micro.nr } else { column }),
+                    b: b.ptr.add(if L::PANELS { j * kc * nr } else { column }),
                     a_step: a.step,
                     b_step: b.step,
                     c: c.ptr.add(rows.start * c.ld + column),
                     ldc: c.ld,
-                    n: micro.nr.min(n - column),
+                    n: nr.min(n - column),
                     alpha: c.alpha,
                     accumulate: c.accumulate,
                 };

@@ -9,20 +9,21 @@ use super::gemm::Machine;
 use super::gemm::by_groups::{self, ByGroups, by_groups};
 use super::gemm::by_rows::{self, ByRows, Output, Weights, by_rows};
 use super::gemm::rows::{Keep, Matrix};
+use super::simd::Storage;
 use crate::{Result, host};
 
 /// Rows of a matrix `[rows of data, width]`, in order or through an index.
 #[derive(Debug, Clone, Copy)]
-pub struct Gather<'a> {
+pub struct Gather<'a, T> {
     /// The matrix, row-major.
-    pub data: &'a [f32],
+    pub data: &'a [T],
     /// Row r of the product is row `index[r]` of `data`; without an index, row r.
     pub index: Option<&'a [u32]>,
 }
 
-impl<'a> Gather<'a> {
+impl<'a, T> Gather<'a, T> {
     /// The rows in order.
-    pub fn all(data: &'a [f32]) -> Self {
+    pub fn all(data: &'a [T]) -> Self {
         Self { data, index: None }
     }
 
@@ -33,7 +34,7 @@ impl<'a> Gather<'a> {
         arg: &'static str,
         rows: usize,
         width: usize,
-    ) -> Result<Matrix<'a>> {
+    ) -> Result<Matrix<'a, T>> {
         match self.index {
             None => check::len(op, arg, check::extent(op, arg, &[rows, width])?, self.data.len())?,
             Some(index) => {
@@ -67,10 +68,10 @@ impl Shape<'_> {
 }
 
 /// f32 elements of workspace that each op of this module needs for `groups` weights of `[n, k]`.
-pub fn workspace_len(groups: usize, n: usize, k: usize, threads: usize) -> usize {
-    let along_rows = by_rows::workspace_len(groups, n, k, threads, false);
+pub fn workspace_len<T: Storage>(groups: usize, n: usize, k: usize, threads: usize) -> usize {
+    let along_rows = by_rows::workspace_len::<T>(groups, n, k, threads, false);
     along_rows
-        .max(by_rows::workspace_len(groups, k, n, threads, false))
+        .max(by_rows::workspace_len::<T>(groups, k, n, threads, false))
         .max(by_groups::workspace_len(threads))
 }
 
@@ -78,12 +79,12 @@ pub fn workspace_len(groups: usize, n: usize, k: usize, threads: usize) -> usize
 ///
 /// # Errors
 /// Wrong lengths, offsets that do not ascend, an index outside `x`.
-pub fn forward(
+pub fn forward<T: Storage>(
     machine: Machine,
     shape: Shape,
-    x: Gather,
-    weights: &[f32],
-    y: &mut [f32],
+    x: Gather<T>,
+    weights: &[T],
+    y: &mut [T],
     workspace: &mut [f32],
 ) -> Result<()> {
     const OP: &str = "grouped_gemm_forward";
@@ -94,7 +95,7 @@ pub fn forward(
     check::len(OP, "y", check::extent(OP, "y", &[rows, n])?, y.len())?;
     check::workspace(
         OP,
-        by_rows::workspace_len(groups, n, k, machine.threads.len(), false),
+        by_rows::workspace_len::<T>(groups, n, k, machine.threads.len(), false),
         workspace.len(),
     )?;
     let product = ByRows { a, offsets, n, k, weights, stored: Weights::Nk };
@@ -106,12 +107,12 @@ pub fn forward(
 ///
 /// # Errors
 /// Wrong lengths, offsets that do not ascend, an index outside `dy`.
-pub fn dgrad(
+pub fn dgrad<T: Storage>(
     machine: Machine,
     shape: Shape,
-    dy: Gather,
-    weights: &[f32],
-    dx: &mut [f32],
+    dy: Gather<T>,
+    weights: &[T],
+    dx: &mut [T],
     accumulate: bool,
     workspace: &mut [f32],
 ) -> Result<()> {
@@ -123,7 +124,7 @@ pub fn dgrad(
     check::len(OP, "dx", check::extent(OP, "dx", &[rows, k])?, dx.len())?;
     check::workspace(
         OP,
-        by_rows::workspace_len(groups, k, n, machine.threads.len(), false),
+        by_rows::workspace_len::<T>(groups, k, n, machine.threads.len(), false),
         workspace.len(),
     )?;
     let product = ByRows { a, offsets, n: k, k: n, weights, stored: Weights::Kn };
@@ -135,11 +136,11 @@ pub fn dgrad(
 ///
 /// # Errors
 /// Wrong lengths, offsets that do not ascend, an index outside `x` or `dy`.
-pub fn wgrad(
+pub fn wgrad<T: Storage>(
     machine: Machine,
     shape: Shape,
-    dy: Gather,
-    x: Gather,
+    dy: Gather<T>,
+    x: Gather<T>,
     dw: &mut [f32],
     workspace: &mut [f32],
 ) -> Result<()> {
@@ -150,6 +151,6 @@ pub fn wgrad(
     let b = &x.check(OP, "x", rows, k)?;
     check::len(OP, "dw", weights_len, dw.len())?;
     check::workspace(OP, by_groups::workspace_len(machine.threads.len()), workspace.len())?;
-    by_groups(machine, ByGroups { a, m: n, b, n: k, offsets }, dw, workspace);
+    by_groups::<T, _, _>(machine, ByGroups { a, m: n, b, n: k, offsets }, dw, workspace);
     Ok(())
 }

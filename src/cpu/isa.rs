@@ -9,11 +9,13 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, VL and DQ: sixteen lanes.
     Avx512,
+    /// The same with the products of pairs of AVX-512 BF16. Only products of bf16 matrices differ from [`Isa::Avx512`].
+    Avx512Bf16,
 }
 
 impl Isa {
     /// All instruction sets, the widest first.
-    const ALL: [Isa; 3] = [Isa::Avx512, Isa::Avx2, Isa::Portable];
+    const ALL: [Isa; 4] = [Isa::Avx512Bf16, Isa::Avx512, Isa::Avx2, Isa::Portable];
 
     /// The widest instruction set of this processor.
     pub fn detect() -> Isa {
@@ -42,6 +44,7 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512dq")
             }
+            Isa::Avx512Bf16 => Isa::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
         }
     }
 

@@ -7,6 +7,7 @@ use super::gemm::by_groups::{self, ByGroups, by_groups};
 use super::gemm::by_rows::{self, ByRows, Output, Weights, by_rows};
 use super::gemm::rows::{AddBias, Keep};
 use super::grouped_gemm::{self, Gather};
+use super::simd::Storage;
 use crate::{Error, Result};
 
 /// Extents: `x` is `[rows, k]`, `y` `[rows, n]`, the weights `[n, k]`.
@@ -29,21 +30,21 @@ impl Shape {
 }
 
 /// f32 elements of workspace that each op of this module needs.
-pub fn workspace_len(n: usize, k: usize, threads: usize) -> usize {
-    grouped_gemm::workspace_len(1, n, k, threads)
+pub fn workspace_len<T: Storage>(n: usize, k: usize, threads: usize) -> usize {
+    grouped_gemm::workspace_len::<T>(1, n, k, threads)
 }
 
 /// `y = x W^T`, plus `bias` `[n]` when given.
 ///
 /// # Errors
 /// Wrong lengths.
-pub fn forward(
+pub fn forward<T: Storage>(
     machine: Machine,
     shape: Shape,
-    x: &[f32],
-    weight: &[f32],
+    x: &[T],
+    weight: &[T],
     bias: Option<&[f32]>,
-    y: &mut [f32],
+    y: &mut [T],
     workspace: &mut [f32],
 ) -> Result<()> {
     const OP: &str = "linear_forward";
@@ -53,7 +54,11 @@ pub fn forward(
     check::len(OP, "weight", check::extent(OP, "weight", &[n, k])?, weight.len())?;
     check::len(OP, "bias", bias.map_or(0, |_| n), bias.map_or(0, <[f32]>::len))?;
     check::len(OP, "y", check::extent(OP, "y", &[rows, n])?, y.len())?;
-    check::workspace(OP, by_rows::workspace_len(1, n, k, machine.threads.len(), false), workspace.len())?;
+    check::workspace(
+        OP,
+        by_rows::workspace_len::<T>(1, n, k, machine.threads.len(), false),
+        workspace.len(),
+    )?;
     let product = ByRows { a, offsets, n, k, weights: weight, stored: Weights::Nk };
     let output = Output::Matrix { c: y, accumulate: false };
     match bias {
@@ -67,12 +72,12 @@ pub fn forward(
 ///
 /// # Errors
 /// Wrong lengths.
-pub fn dgrad(
+pub fn dgrad<T: Storage>(
     machine: Machine,
     shape: Shape,
-    dy: &[f32],
-    weight: &[f32],
-    dx: &mut [f32],
+    dy: &[T],
+    weight: &[T],
+    dx: &mut [T],
     accumulate: bool,
     workspace: &mut [f32],
 ) -> Result<()> {
@@ -85,11 +90,11 @@ pub fn dgrad(
 ///
 /// # Errors
 /// Wrong lengths.
-pub fn wgrad(
+pub fn wgrad<T: Storage>(
     machine: Machine,
     shape: Shape,
-    dy: &[f32],
-    x: &[f32],
+    dy: &[T],
+    x: &[T],
     dw: &mut [f32],
     db: Option<&mut [f32]>,
     workspace: &mut [f32],
@@ -102,14 +107,14 @@ pub fn wgrad(
     check::len(OP, "dw", check::extent(OP, "dw", &[n, k])?, dw.len())?;
     check::len(OP, "db", db.as_ref().map_or(0, |_| n), db.as_ref().map_or(0, |db| db.len()))?;
     check::workspace(OP, by_groups::workspace_len(machine.threads.len()), workspace.len())?;
-    by_groups(machine, ByGroups { a, m: n, b, n: k, offsets }, dw, workspace);
+    by_groups::<T, _, _>(machine, ByGroups { a, m: n, b, n: k, offsets }, dw, workspace);
     if let Some(db) = db {
         // A task owns some columns and adds the rows in order; wide enough for whole cache lines.
         const COLUMNS: usize = 64;
         machine.threads.for_each_chunk(db, COLUMNS, |i, db, _| {
             for row in 0..rows {
                 let dy = &dy[row * n + i * COLUMNS..][..db.len()];
-                db.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy);
+                db.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy.to_f32());
             }
         });
     }

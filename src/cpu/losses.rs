@@ -12,15 +12,15 @@ use crate::Result;
 use crate::ops::losses::LoadBalance;
 
 use super::Cpu;
-use super::simd::{Kernel, Simd};
+use super::simd::{Kernel, Simd, Storage};
 
 /// A loss is summed in at most this many parts, whatever the number of threads: the parts fit the stack.
 const PARTS: usize = 64;
 
 /// Cuts `rows` rows of `width` elements of `data` into at most [`PARTS`] blocks, calls `f(first row, block)` for each in
 /// parallel, and adds the results in order.
-fn sum_blocks(
-    cpu: &Cpu,
+fn sum_blocks<T: Storage>(
+    cpu: &Cpu<T>,
     data: &mut [f32],
     rows: usize,
     width: usize,
@@ -46,7 +46,7 @@ fn counts(valid: Option<&[u8]>, token: usize) -> bool {
     valid.is_none_or(|valid| valid[token] != 0)
 }
 
-pub(super) fn load_balance(cpu: &Cpu, args: LoadBalance<'_, Cpu>) -> Result<()> {
+pub(super) fn load_balance<T: Storage>(cpu: &Cpu<T>, args: LoadBalance<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let routed = args.routed;
     args.loss[0] += sum_blocks(cpu, args.dprobs, args.tokens, routed, |first, dprobs| {

@@ -3,6 +3,7 @@
 use crate::backend::Element;
 use crate::{Error, Result};
 
+use super::simd::Storage;
 use super::threads::DisjointMut;
 use super::{Cpu, vector};
 
@@ -14,7 +15,12 @@ fn same_length(op: &'static str, expected: usize, found: usize) -> Result<()> {
 }
 
 /// `target = source`.
-pub(super) fn copy<T: Element>(cpu: &Cpu, op: &'static str, source: &[T], target: &mut [T]) -> Result<()> {
+pub(super) fn copy<S: Storage, T: Element>(
+    cpu: &Cpu<S>,
+    op: &'static str,
+    source: &[T],
+    target: &mut [T],
+) -> Result<()> {
     same_length(op, source.len(), target.len())?;
     cpu.threads.for_each_chunk(target, CHUNK, |chunk, part, _| {
         part.copy_from_slice(&source[chunk * CHUNK..][..part.len()]);
@@ -23,12 +29,12 @@ pub(super) fn copy<T: Element>(cpu: &Cpu, op: &'static str, source: &[T], target
 }
 
 /// `target = 0`.
-pub(super) fn zero<T: Element>(cpu: &Cpu, target: &mut [T]) {
+pub(super) fn zero<S: Storage, T: Element>(cpu: &Cpu<S>, target: &mut [T]) {
     cpu.threads.for_each_chunk(target, CHUNK, |_, part, _| part.fill(T::zeroed()));
 }
 
 /// `y += x`.
-pub(super) fn add(cpu: &Cpu, x: &[f32], y: &mut [f32]) -> Result<()> {
+pub(super) fn add<T: Storage>(cpu: &Cpu<T>, x: &[T], y: &mut [T]) -> Result<()> {
     if x.len() != y.len() {
         return Err(Error::Length { op: "add", arg: "y", expected: x.len(), found: y.len() });
     }

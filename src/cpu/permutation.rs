@@ -3,7 +3,7 @@
 use crate::ops::permutation::{Combine, CombineBackward, Dispatch, DispatchBackward, Plan};
 use crate::{Result, host};
 
-use super::simd::{Kernel, Simd};
+use super::simd::{Kernel, Simd, Storage};
 use super::threads::DisjointMut;
 use super::{Cpu, vector};
 
@@ -15,7 +15,7 @@ const SORT_BLOCK: usize = 1 << 13;
 /// A stable counting sort. Blocks of slots are counted in parallel, an exclusive sum over (expert, block) turns the counts
 /// into the first row of each block's slots, and the blocks place their slots in parallel. The sort is stable, so its result
 /// is unique and the number of blocks free. The counts live in `token`, which is written last.
-pub(super) fn plan(cpu: &Cpu, args: Plan<'_, Cpu>) -> Result<()> {
+pub(super) fn plan<T: Storage>(cpu: &Cpu<T>, args: Plan<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let (experts, top_k, slots) = (args.shape.experts, args.shape.top_k, args.indices.len());
     host::below("plan", "indices", args.indices, experts)?;
@@ -106,7 +106,7 @@ unsafe fn place(
     }
 }
 
-pub(super) fn dispatch(cpu: &Cpu, args: Dispatch<'_, Cpu>) -> Result<()> {
+pub(super) fn dispatch<T: Storage>(cpu: &Cpu<T>, args: Dispatch<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     host::below("dispatch_forward", "token", args.token, args.shape.tokens)?;
     let width = args.width;
@@ -121,7 +121,7 @@ pub(super) fn dispatch(cpu: &Cpu, args: Dispatch<'_, Cpu>) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn dispatch_backward(cpu: &Cpu, args: DispatchBackward<'_, Cpu>) -> Result<()> {
+pub(super) fn dispatch_backward<T: Storage>(cpu: &Cpu<T>, args: DispatchBackward<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     host::below("dispatch_backward", "inverse", args.inverse, args.inverse.len())?;
     let gather = Gather { inverse: args.inverse, top_k: args.shape.top_k, weights: None, rows: args.drows };
@@ -129,7 +129,7 @@ pub(super) fn dispatch_backward(cpu: &Cpu, args: DispatchBackward<'_, Cpu>) -> R
     Ok(())
 }
 
-pub(super) fn combine(cpu: &Cpu, args: Combine<'_, Cpu>) -> Result<()> {
+pub(super) fn combine<T: Storage>(cpu: &Cpu<T>, args: Combine<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     host::below("combine_forward", "inverse", args.inverse, args.inverse.len())?;
     let weights = Some(args.weights);
@@ -140,14 +140,14 @@ pub(super) fn combine(cpu: &Cpu, args: Combine<'_, Cpu>) -> Result<()> {
 
 /// Where the rows of a token's slots lie, and their weights (1 without).
 #[derive(Clone, Copy)]
-struct Gather<'a> {
+struct Gather<'a, T> {
     inverse: &'a [u32],
     top_k: usize,
     weights: Option<&'a [f32]>,
-    rows: &'a [f32],
+    rows: &'a [T],
 }
 
-fn gather_sum(cpu: &Cpu, gather: Gather<'_>, width: usize, accumulate: bool, y: &mut [f32]) {
+fn gather_sum<T: Storage>(cpu: &Cpu<T>, gather: Gather<'_, T>, width: usize, accumulate: bool, y: &mut [T]) {
     if width == 0 {
         return;
     }
@@ -159,14 +159,14 @@ fn gather_sum(cpu: &Cpu, gather: Gather<'_>, width: usize, accumulate: bool, y: 
 }
 
 /// The sum of one token: a vector of columns at a time, slots in ascending order.
-struct TokenSum<'a> {
-    gather: Gather<'a>,
+struct TokenSum<'a, T> {
+    gather: Gather<'a, T>,
     token: usize,
     accumulate: bool,
-    y: &'a mut [f32],
+    y: &'a mut [T],
 }
 
-impl Kernel for TokenSum<'_> {
+impl<T: Storage> Kernel for TokenSum<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -189,10 +189,10 @@ impl Kernel for TokenSum<'_> {
 }
 
 /// Tokens write the rows that `inverse` names, so it must be a permutation; `dweights` serves as the marks of that check.
-pub(super) fn combine_backward(cpu: &Cpu, args: CombineBackward<'_, Cpu>) -> Result<()> {
+pub(super) fn combine_backward<T: Storage>(cpu: &Cpu<T>, args: CombineBackward<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let mark: &mut [u32] = bytemuck::cast_slice_mut(args.dweights);
-    host::permutation("combine_backward", "inverse", args.inverse, mark)?;
+    host::permutation("combine_backward", "inverse", args.inverse, mark, 1)?;
     let (top_k, width) = (args.shape.top_k, args.width);
     let drows = DisjointMut::new(args.drows);
     cpu.threads.for_each_chunk(args.dweights, (ROWS * top_k).max(1), |block, dweights, _| {
@@ -213,14 +213,14 @@ pub(super) fn combine_backward(cpu: &Cpu, args: CombineBackward<'_, Cpu>) -> Res
 }
 
 /// `drow = weight dy`; returns `dy . row`.
-struct SlotGradient<'a> {
+struct SlotGradient<'a, T> {
     weight: f32,
-    dy: &'a [f32],
-    row: &'a [f32],
-    drow: &'a mut [f32],
+    dy: &'a [T],
+    row: &'a [T],
+    drow: &'a mut [T],
 }
 
-impl Kernel for SlotGradient<'_> {
+impl<T: Storage> Kernel for SlotGradient<'_, T> {
     type Output = f32;
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> f32 {

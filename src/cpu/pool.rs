@@ -4,14 +4,14 @@ use crate::ops::pool::{Keep, Sizes};
 use crate::{Result, host};
 
 use super::Cpu;
-use super::simd::{Kernel, Simd};
+use super::simd::{Kernel, Simd, Storage};
 use super::threads::DisjointMut;
 
 /// Tokens whose probabilities are summed before they are added to a document's score. It bounds the rounding error of
 /// long documents, and the shifts and divisors of one block fit the stack.
 const TOKENS: usize = 64;
 
-pub(super) fn sizes(args: Sizes<'_, Cpu>) -> Result<()> {
+pub(super) fn sizes<T: Storage>(args: Sizes<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     for (i, &document) in args.documents.iter().enumerate() {
         args.sizes[i] = args.draw(document);
@@ -19,7 +19,7 @@ pub(super) fn sizes(args: Sizes<'_, Cpu>) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn keep(cpu: &Cpu, args: Keep<'_, Cpu>) -> Result<()> {
+pub(super) fn keep<T: Storage>(cpu: &Cpu<T>, args: Keep<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     host::segments("pool_keep", &args.segments, args.tokens)?;
     let (routed, experts) = (args.routed, args.experts);

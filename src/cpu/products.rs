@@ -6,9 +6,10 @@ use crate::{Result, host};
 
 use super::gemm::Machine;
 use super::grouped_gemm::Gather;
+use super::simd::Storage;
 use super::{Cpu, experts, grouped_gemm, linear};
 
-impl Cpu {
+impl<T: Storage> Cpu<T> {
     fn machine(&self) -> Machine<'_> {
         Machine { threads: &self.threads, isa: self.isa }
     }
@@ -20,10 +21,10 @@ fn bounded(extents: &[usize], len: impl FnOnce() -> usize) -> usize {
     if product.is_some_and(|product| product <= isize::MAX as usize / 64) { len() } else { usize::MAX }
 }
 
-pub(super) fn linear_workspace(cpu: &Cpu, shape: linear_ops::Shape) -> usize {
+pub(super) fn linear_workspace<T: Storage>(cpu: &Cpu<T>, shape: linear_ops::Shape) -> usize {
     let linear_ops::Shape { inputs, outputs, .. } = shape;
     bounded(&[inputs, outputs, cpu.threads.len()], || {
-        linear::workspace_len(outputs, inputs, cpu.threads.len())
+        linear::workspace_len::<T>(outputs, inputs, cpu.threads.len())
     })
 }
 
@@ -31,7 +32,7 @@ fn linear_shape(shape: linear_ops::Shape) -> linear::Shape {
     linear::Shape { rows: shape.rows, n: shape.outputs, k: shape.inputs }
 }
 
-pub(super) fn linear_forward(cpu: &Cpu, args: linear_ops::Forward<'_, Cpu>) -> Result<()> {
+pub(super) fn linear_forward<T: Storage>(cpu: &Cpu<T>, args: linear_ops::Forward<'_, Cpu<T>>) -> Result<()> {
     args.check(linear_workspace(cpu, args.shape))?;
     linear::forward(
         cpu.machine(),
@@ -44,23 +45,23 @@ pub(super) fn linear_forward(cpu: &Cpu, args: linear_ops::Forward<'_, Cpu>) -> R
     )
 }
 
-pub(super) fn linear_dgrad(cpu: &Cpu, args: linear_ops::Dgrad<'_, Cpu>) -> Result<()> {
+pub(super) fn linear_dgrad<T: Storage>(cpu: &Cpu<T>, args: linear_ops::Dgrad<'_, Cpu<T>>) -> Result<()> {
     args.check(linear_workspace(cpu, args.shape))?;
     let shape = linear_shape(args.shape);
     linear::dgrad(cpu.machine(), shape, args.dy, args.w, args.dx, args.accumulate, args.workspace)
 }
 
-pub(super) fn linear_wgrad(cpu: &Cpu, args: linear_ops::Wgrad<'_, Cpu>) -> Result<()> {
+pub(super) fn linear_wgrad<T: Storage>(cpu: &Cpu<T>, args: linear_ops::Wgrad<'_, Cpu<T>>) -> Result<()> {
     args.check(linear_workspace(cpu, args.shape))?;
     let shape = linear_shape(args.shape);
     linear::wgrad(cpu.machine(), shape, args.dy, args.x, args.dw, args.dbias, args.workspace)
 }
 
-pub(super) fn grouped_workspace(cpu: &Cpu, shape: grouped_ops::Shape) -> usize {
+pub(super) fn grouped_workspace<T: Storage>(cpu: &Cpu<T>, shape: grouped_ops::Shape) -> usize {
     let grouped_ops::Shape { groups, inputs, outputs, .. } = shape;
     let threads = cpu.threads.len();
     bounded(&[groups, inputs, outputs, threads], || {
-        grouped_gemm::workspace_len(groups, outputs, inputs, threads)
+        grouped_gemm::workspace_len::<T>(groups, outputs, inputs, threads)
     })
 }
 
@@ -74,14 +75,17 @@ fn grouped_shape<'a>(
 }
 
 /// The rows of a gathered operand that the index names exist.
-fn check_gather(op: &'static str, arg: &'static str, gather: Gather<'_>, width: usize) -> Result<()> {
+fn check_gather<T>(op: &'static str, arg: &'static str, gather: Gather<'_, T>, width: usize) -> Result<()> {
     match (gather.index, gather.data.len().checked_div(width)) {
         (Some(index), Some(rows)) => host::below(op, arg, index, rows),
         _ => Ok(()),
     }
 }
 
-pub(super) fn grouped_forward(cpu: &Cpu, args: grouped_ops::Forward<'_, Cpu>) -> Result<()> {
+pub(super) fn grouped_forward<T: Storage>(
+    cpu: &Cpu<T>,
+    args: grouped_ops::Forward<'_, Cpu<T>>,
+) -> Result<()> {
     const OP: &str = "grouped_gemm_forward";
     args.check(grouped_workspace(cpu, args.shape))?;
     let x = Gather { data: args.x, index: args.gather };
@@ -90,7 +94,7 @@ pub(super) fn grouped_forward(cpu: &Cpu, args: grouped_ops::Forward<'_, Cpu>) ->
     grouped_gemm::forward(cpu.machine(), shape, x, args.w, args.y, args.workspace)
 }
 
-pub(super) fn grouped_dgrad(cpu: &Cpu, args: grouped_ops::Dgrad<'_, Cpu>) -> Result<()> {
+pub(super) fn grouped_dgrad<T: Storage>(cpu: &Cpu<T>, args: grouped_ops::Dgrad<'_, Cpu<T>>) -> Result<()> {
     const OP: &str = "grouped_gemm_dgrad";
     args.check(grouped_workspace(cpu, args.shape))?;
     let dy = Gather { data: args.dy, index: args.gather };
@@ -99,7 +103,7 @@ pub(super) fn grouped_dgrad(cpu: &Cpu, args: grouped_ops::Dgrad<'_, Cpu>) -> Res
     grouped_gemm::dgrad(cpu.machine(), shape, dy, args.w, args.dx, false, args.workspace)
 }
 
-pub(super) fn grouped_wgrad(cpu: &Cpu, args: grouped_ops::Wgrad<'_, Cpu>) -> Result<()> {
+pub(super) fn grouped_wgrad<T: Storage>(cpu: &Cpu<T>, args: grouped_ops::Wgrad<'_, Cpu<T>>) -> Result<()> {
     const OP: &str = "grouped_gemm_wgrad";
     args.check(grouped_workspace(cpu, args.shape))?;
     let x = Gather { data: args.x, index: args.x_gather };
@@ -115,17 +119,19 @@ fn expert_shape(shape: expert_ops::Shape) -> experts::Shape {
     experts::Shape { experts, width, hidden, activation, gated }
 }
 
-pub(super) fn experts_workspace(cpu: &Cpu, shape: expert_ops::Shape) -> usize {
+pub(super) fn experts_workspace<T: Storage>(cpu: &Cpu<T>, shape: expert_ops::Shape) -> usize {
     let expert_ops::Shape { tokens, top_k, experts, width, hidden, .. } = shape;
     let threads = cpu.threads.len();
     let products = || {
         let shape = expert_shape(shape);
-        shape.forward_workspace_len(threads).max(shape.backward_workspace_len(tokens * top_k, threads))
+        shape
+            .forward_workspace_len::<T>(threads)
+            .max(shape.backward_workspace_len::<T>(tokens * top_k, threads))
     };
     bounded(&[tokens, top_k, hidden, threads], || bounded(&[experts, width, hidden, threads], products))
 }
 
-pub(super) fn experts_forward(cpu: &Cpu, args: expert_ops::Forward<'_, Cpu>) -> Result<()> {
+pub(super) fn experts_forward<T: Storage>(cpu: &Cpu<T>, args: expert_ops::Forward<'_, Cpu<T>>) -> Result<()> {
     const OP: &str = "experts_forward";
     args.check(experts_workspace(cpu, args.shape))?;
     host::offsets(OP, "offsets", args.offsets, args.shape.rows())?;
@@ -145,13 +151,16 @@ pub(super) fn experts_forward(cpu: &Cpu, args: expert_ops::Forward<'_, Cpu>) -> 
     )
 }
 
-pub(super) fn experts_backward(cpu: &Cpu, args: expert_ops::Backward<'_, Cpu>) -> Result<()> {
+pub(super) fn experts_backward<T: Storage>(
+    cpu: &Cpu<T>,
+    args: expert_ops::Backward<'_, Cpu<T>>,
+) -> Result<()> {
     const OP: &str = "experts_backward";
     args.check(experts_workspace(cpu, args.shape))?;
     host::offsets(OP, "offsets", args.offsets, args.shape.rows())?;
     host::below(OP, "token", args.token, args.shape.tokens)?;
     // Each row writes its slot's gradient, so that slots must differ; these gradients hold the marks of the check first.
-    host::permutation(OP, "order", args.order, bytemuck::cast_slice_mut(args.dweights))?;
+    host::permutation(OP, "order", args.order, bytemuck::cast_slice_mut::<f32, u32>(args.dweights), 1)?;
     experts::backward(
         cpu.machine(),
         expert_shape(args.shape),

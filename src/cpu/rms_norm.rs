@@ -4,7 +4,7 @@ use crate::Result;
 use crate::ops::rms_norm::{Backward, Forward, Shape};
 
 use super::memory::row_mut;
-use super::simd::{Kernel, Simd};
+use super::simd::{Kernel, Simd, Storage};
 use super::threads::DisjointMut;
 use super::{Cpu, vector};
 
@@ -23,7 +23,7 @@ pub(super) fn workspace(shape: Shape) -> usize {
     shape.rows.div_ceil(block_rows(shape.rows)).saturating_mul(shape.width)
 }
 
-pub(super) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
+pub(super) fn forward<T: Storage>(cpu: &Cpu<T>, args: Forward<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let Shape { rows, groups, width, stride } = args.shape;
     if rows * groups * width == 0 {
@@ -43,15 +43,15 @@ pub(super) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
 }
 
 /// All vectors of one row.
-struct Normalise<'a> {
-    x: &'a [f32],
+struct Normalise<'a, T> {
+    x: &'a [T],
     weight: &'a [f32],
     eps: f64,
-    y: &'a mut [f32],
+    y: &'a mut [T],
     rstd: &'a mut [f32],
 }
 
-impl Kernel for Normalise<'_> {
+impl<T: Storage> Kernel for Normalise<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -70,7 +70,7 @@ impl Kernel for Normalise<'_> {
     }
 }
 
-pub(super) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()> {
+pub(super) fn backward<T: Storage>(cpu: &Cpu<T>, args: Backward<'_, Cpu<T>>) -> Result<()> {
     args.check(workspace(args.shape))?;
     let Shape { rows, groups, width, stride } = args.shape;
     if rows * groups * width == 0 {
@@ -102,17 +102,17 @@ pub(super) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()> {
 }
 
 /// All vectors of one row.
-struct Gradient<'a> {
-    x: &'a [f32],
-    dy: &'a [f32],
+struct Gradient<'a, T> {
+    x: &'a [T],
+    dy: &'a [T],
     weight: &'a [f32],
     rstd: &'a [f32],
     accumulate: bool,
-    dx: &'a mut [f32],
+    dx: &'a mut [T],
     dweight: &'a mut [f32],
 }
 
-impl Kernel for Gradient<'_> {
+impl<T: Storage> Kernel for Gradient<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {

@@ -5,13 +5,13 @@ use crate::{Result, host};
 
 use super::Cpu;
 use super::memory::row_mut;
-use super::simd::{Kernel, Simd};
+use super::simd::{Kernel, Simd, Storage};
 use super::threads::DisjointMut;
 
 /// Rows of a task.
 const ROWS: usize = 32;
 
-pub(super) fn apply(cpu: &Cpu, args: Apply<'_, Cpu>) -> Result<()> {
+pub(super) fn apply<T: Storage>(cpu: &Cpu<T>, args: Apply<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let Shape { rows, heads, head_dim, stride, positions } = args.shape;
     host::below("rope", "position", args.position, positions)?;
@@ -37,14 +37,14 @@ pub(super) fn apply(cpu: &Cpu, args: Apply<'_, Cpu>) -> Result<()> {
 }
 
 /// All heads of one row.
-struct Rotate<'a> {
+struct Rotate<'a, T> {
     cos: &'a [f32],
     sin: &'a [f32],
     inverse: bool,
-    x: &'a mut [f32],
+    x: &'a mut [T],
 }
 
-impl Kernel for Rotate<'_> {
+impl<T: Storage> Kernel for Rotate<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {

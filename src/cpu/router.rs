@@ -8,10 +8,11 @@ pub(super) use backward::backward;
 pub(super) use forward::forward;
 
 use crate::ops::router::{KeepMask, RouterConfig, Score};
+use crate::ops::segments::Segments;
 use crate::{Result, host};
 
 use super::Cpu;
-use super::simd::Simd;
+use super::simd::{Simd, Storage};
 
 /// Tokens of a task.
 const TOKENS: usize = 64;
@@ -30,6 +31,23 @@ struct Inputs<'a> {
 }
 
 impl<'a> Inputs<'a> {
+    /// The inputs of a backend that stores activations as `T`, which the router never sees.
+    fn new<T: Storage>(
+        config: &'a RouterConfig,
+        logits: &'a [f32],
+        bias: Option<&'a [f32]>,
+        keep: KeepMask<'a, Cpu<T>>,
+    ) -> Self {
+        let keep = match keep {
+            KeepMask::All => KeepMask::All,
+            KeepMask::PerToken(keep) => KeepMask::PerToken(keep),
+            KeepMask::PerSegment(keep, Segments { offsets, of_token }) => {
+                KeepMask::PerSegment(keep, Segments { offsets, of_token })
+            }
+        };
+        Self { config, logits, bias, keep }
+    }
+
     /// Checks the values inside the mask's segments.
     fn check(&self, op: &'static str, tokens: usize) -> Result<()> {
         match &self.keep {

@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::Result;
 use crate::ops::router_logits::{Backward, Forward, Shape};
 
-use super::simd::{Kernel, Simd};
+use super::simd::{Kernel, Simd, Storage};
 use super::{Cpu, vector};
 
 /// Tokens of a forward task, whose rows stay in cache while the weights stream by.
@@ -22,7 +22,7 @@ const DEPTH: usize = 128;
 /// Rows of a backward register tile.
 const ROWS: usize = 4;
 
-pub(super) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
+pub(super) fn forward<T: Storage>(cpu: &Cpu<T>, args: Forward<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let Shape { width, experts, .. } = args.shape;
     if experts == 0 {
@@ -36,15 +36,15 @@ pub(super) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
 }
 
 /// A block of tokens against every expert.
-struct Logits<'a> {
-    x: &'a [f32],
+struct Logits<'a, T> {
+    x: &'a [T],
     w: &'a [f32],
     width: usize,
     experts: usize,
     logits: &'a mut [f32],
 }
 
-impl Kernel for Logits<'_> {
+impl<T: Storage> Kernel for Logits<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -76,7 +76,7 @@ impl Kernel for Logits<'_> {
 
 /// [`vector::dot_f64`] of every pair, with the same bits.
 #[inline(always)]
-fn dot_tile<S: Simd>(s: S, x: [&[f32]; TILE.0], w: [&[f32]; TILE.1]) -> [[f64; TILE.1]; TILE.0] {
+fn dot_tile<S: Simd, T: Storage>(s: S, x: [&[T]; TILE.0], w: [&[f32]; TILE.1]) -> [[f64; TILE.1]; TILE.0] {
     let width = x[0].len();
     let mut sums = [[s.wide_zero(); TILE.1]; TILE.0];
     let whole = width - width % 8;
@@ -97,10 +97,10 @@ fn dot_tile<S: Simd>(s: S, x: [&[f32]; TILE.0], w: [&[f32]; TILE.1]) -> [[f64; T
 
 /// Adds the products of up to eight elements.
 #[inline(always)]
-fn add_terms<S: Simd>(
+fn add_terms<S: Simd, T: Storage>(
     s: S,
     sums: &mut [[S::Wide; TILE.1]; TILE.0],
-    x: &[&[f32]; TILE.0],
+    x: &[&[T]; TILE.0],
     w: &[&[f32]; TILE.1],
     at: Range<usize>,
 ) {
@@ -117,7 +117,7 @@ fn add_terms<S: Simd>(
     }
 }
 
-pub(super) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()> {
+pub(super) fn backward<T: Storage>(cpu: &Cpu<T>, args: Backward<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let Shape { tokens, width, experts } = args.shape;
     if tokens * width * experts == 0 {
@@ -135,23 +135,25 @@ pub(super) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()> {
 }
 
 /// `c_i += sum_k a[i, k] b_k` for rows of `width` elements; `a[i, k]` lies at `i * strides.0 + k * strides.1`.
-/// Blocks of [`DEPTH`] terms are summed in registers and added to `c` in ascending order.
-struct AddProduct<'a> {
+/// Blocks of [`DEPTH`] terms are summed in registers and added to `c` in ascending order; all of them at once where `c` would
+/// round every sum.
+struct AddProduct<'a, X, Y> {
     a: &'a [f32],
     strides: (usize, usize),
     depth: usize,
-    b: &'a [f32],
+    b: &'a [X],
     width: usize,
-    c: &'a mut [f32],
+    c: &'a mut [Y],
 }
 
-impl Kernel for AddProduct<'_> {
+impl<X: Storage, Y: Storage> Kernel for AddProduct<'_, X, Y> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let rows = self.c.len() / self.width;
-        for start in (0..self.depth).step_by(DEPTH) {
-            let depth = start..self.depth.min(start + DEPTH);
+        let block = if Y::as_f32(self.c).is_some() { DEPTH } else { self.depth };
+        for start in (0..self.depth).step_by(block) {
+            let depth = start..self.depth.min(start + block);
             for column in (0..self.width).step_by(2 * S::LANES) {
                 let mut row = 0;
                 while row + ROWS <= rows {
@@ -167,7 +169,7 @@ impl Kernel for AddProduct<'_> {
     }
 }
 
-impl AddProduct<'_> {
+impl<X: Storage, Y: Storage> AddProduct<'_, X, Y> {
     /// `R` rows from `row` and two vectors of columns from `column`.
     #[inline(always)]
     fn tile<S: Simd, const R: usize>(

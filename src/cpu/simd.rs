@@ -1,4 +1,5 @@
-//! f32 vectors: an op is written once, generic over [`Simd`], and compiled for every [`Isa`].
+//! f32 vectors: an op is written once, generic over [`Simd`], and compiled for every [`Isa`]. Vectors are read from and
+//! written to slices of f32 or of bf16, see [`Storage`].
 //!
 //! ```
 //! use emo::cpu::isa::Isa;
@@ -32,14 +33,17 @@ mod avx2;
 mod avx512;
 mod math;
 mod portable;
+mod storage;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
 pub(crate) use portable::Portable;
+pub use storage::Storage;
 
 use super::isa::Isa;
+use half::bf16;
 use std::fmt::Debug;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -58,7 +62,7 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         match self.or_portable() {
             // SAFETY: `or_portable` returned this set, so the processor has its features.
-            Isa::Avx512 => return unsafe { avx512::run(kernel) },
+            Isa::Avx512 | Isa::Avx512Bf16 => return unsafe { avx512::run(kernel) },
             // SAFETY: as above.
             Isa::Avx2 => return unsafe { avx2::run(kernel) },
             Isa::Portable => {}
@@ -111,6 +115,35 @@ pub trait Simd: Copy + Debug + Send + Sync {
     /// # Safety
     /// `p..p + n` must be writable.
     unsafe fn store_ptr_partial(self, p: *mut f32, v: Self::F, n: usize);
+
+    /// `LANES` bf16 from `p`, which need no alignment, widened.
+    ///
+    /// # Safety
+    /// `p..p + LANES` must be readable.
+    unsafe fn load_bf16_ptr(self, p: *const bf16) -> Self::F;
+
+    /// Writes `LANES` elements, rounded to the nearest bf16 (halves to even, NaN to a quiet NaN), to `p`, which needs no
+    /// alignment. The same bits on every instruction set.
+    ///
+    /// # Safety
+    /// `p..p + LANES` must be writable.
+    unsafe fn store_bf16_ptr(self, p: *mut bf16, v: Self::F);
+
+    /// `LANES` words of two bf16: `dst[i]` holds the bits of `first[i]` below those of `second[i]`. No pointer needs alignment.
+    ///
+    /// # Safety
+    /// `LANES` elements must be readable from `first` and `second` and writable at `dst`, and nothing may overlap `dst`.
+    #[inline(always)]
+    unsafe fn interleave_bf16_ptr(self, first: *const bf16, second: *const bf16, dst: *mut f32) {
+        for i in 0..Self::LANES {
+            // SAFETY: the caller's extents.
+            unsafe {
+                let (low, high) = (*first.add(i), *second.add(i));
+                let word = u32::from(low.to_bits()) | u32::from(high.to_bits()) << 16;
+                dst.add(i).write_unaligned(f32::from_bits(word));
+            }
+        }
+    }
 
     /// `a` in the first `n` lanes, `b` in the others.
     fn first(self, n: usize, a: Self::F, b: Self::F) -> Self::F;
@@ -172,12 +205,12 @@ pub trait Simd: Copy + Debug + Send + Sync {
 
     /// The first `min(x.len(), 8)` elements of `x`, widened, zeros after them.
     #[inline(always)]
-    fn load_wide(self, x: &[f32]) -> Self::Wide {
+    fn load_wide<T: Storage>(self, x: &[T]) -> Self::Wide {
         let mut padded = [0.0; 8];
-        let x = match x.first_chunk::<8>() {
+        let x = match T::as_f32(x).and_then(<[f32]>::first_chunk::<8>) {
             Some(full) => full,
             None => {
-                padded[..x.len()].copy_from_slice(x);
+                padded.iter_mut().zip(x).for_each(|(padded, &x)| *padded = x.to_f32());
                 &padded
             }
         };
@@ -185,16 +218,16 @@ pub trait Simd: Copy + Debug + Send + Sync {
         unsafe { self.load_wide_ptr(x.as_ptr()) }
     }
 
-    /// Transposes an 8 x 8 block: `dst[j * dst_ld + i] = src[i * src_ld + j]`.
+    /// Transposes an 8 x 8 block: `dst[j * dst_ld + i] = src[i][j]`. The rows need no alignment.
     ///
     /// # Safety
-    /// All 64 elements must be readable at `src` and writable at `dst`, and the blocks must not overlap.
+    /// Eight elements must be readable from each pointer and the block writable at `dst`, and the two must not overlap.
     #[inline(always)]
-    unsafe fn transpose8(self, src: *const f32, src_ld: usize, dst: *mut f32, dst_ld: usize) {
-        for i in 0..8 {
+    unsafe fn transpose8(self, src: [*const f32; 8], dst: *mut f32, dst_ld: usize) {
+        for (i, row) in src.into_iter().enumerate() {
             for j in 0..8 {
-                // SAFETY: the caller gives readable and writable 8 x 8 blocks.
-                unsafe { *dst.add(j * dst_ld + i) = *src.add(i * src_ld + j) };
+                // SAFETY: the caller gives readable rows and a writable 8 x 8 block.
+                unsafe { *dst.add(j * dst_ld + i) = row.add(j).read_unaligned() };
             }
         }
     }
@@ -214,40 +247,40 @@ pub trait Simd: Copy + Debug + Send + Sync {
 
     /// The first `LANES` elements of `x`. Panics when there are fewer.
     #[inline(always)]
-    fn load(self, x: &[f32]) -> Self::F {
+    fn load<T: Storage>(self, x: &[T]) -> Self::F {
         assert!(x.len() >= Self::LANES);
         // SAFETY: LANES elements are there (checked).
-        unsafe { self.load_ptr(x.as_ptr()) }
+        unsafe { T::load_ptr(self, x.as_ptr()) }
     }
 
     /// The first `min(x.len(), LANES)` elements of `x`; the other lanes are `fill`.
     #[inline(always)]
-    fn load_partial(self, x: &[f32], fill: f32) -> Self::F {
+    fn load_partial<T: Storage>(self, x: &[T], fill: f32) -> Self::F {
         if x.len() >= Self::LANES {
             self.load(x)
         } else {
             // SAFETY: x.len() elements are there.
-            let v = unsafe { self.load_ptr_partial(x.as_ptr(), x.len()) };
+            let v = unsafe { T::load_ptr_partial(self, x.as_ptr(), x.len()) };
             if fill.to_bits() == 0 { v } else { self.first(x.len(), v, self.splat(fill)) }
         }
     }
 
     /// Writes `v` to the first `LANES` elements of `x`. Panics when there are fewer.
     #[inline(always)]
-    fn store(self, x: &mut [f32], v: Self::F) {
+    fn store<T: Storage>(self, x: &mut [T], v: Self::F) {
         assert!(x.len() >= Self::LANES);
         // SAFETY: LANES elements are there (checked).
-        unsafe { self.store_ptr(x.as_mut_ptr(), v) }
+        unsafe { T::store_ptr(self, x.as_mut_ptr(), v) }
     }
 
     /// Writes the first `min(x.len(), LANES)` lanes of `v` to `x`.
     #[inline(always)]
-    fn store_partial(self, x: &mut [f32], v: Self::F) {
+    fn store_partial<T: Storage>(self, x: &mut [T], v: Self::F) {
         if x.len() >= Self::LANES {
             self.store(x, v);
         } else {
             // SAFETY: x.len() elements are there.
-            unsafe { self.store_ptr_partial(x.as_mut_ptr(), v, x.len()) }
+            unsafe { T::store_ptr_partial(self, x.as_mut_ptr(), v, x.len()) }
         }
     }
 
@@ -278,7 +311,7 @@ pub trait Simd: Copy + Debug + Send + Sync {
 
     /// Sum of `x[i] * y[i]` in a fixed order. The shorter slice counts.
     #[inline(always)]
-    fn dot(self, x: &[f32], y: &[f32]) -> f32 {
+    fn dot<T: Storage, U: Storage>(self, x: &[T], y: &[U]) -> f32 {
         let n = x.len().min(y.len());
         let (x, y) = (&x[..n], &y[..n]);
         let mut sums = [self.splat(0.0); 4];

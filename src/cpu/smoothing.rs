@@ -7,7 +7,7 @@ use crate::ops::segments::Segments;
 use crate::ops::smoothing::{Backward, Forward, InFront, Pool, Router, Shape};
 use crate::{Result, host, ops};
 
-use super::simd::{Kernel, Simd};
+use super::simd::{Kernel, Simd, Storage};
 use super::{Cpu, pool, router};
 
 /// Tokens of a task of the forward pass and of the input's gradient.
@@ -124,7 +124,7 @@ impl Kernel for WeightedRows<'_> {
     }
 }
 
-fn convolve(cpu: &Cpu, filter: Filter<'_>, rows: &[f32], transposed: bool, out: &mut [f32]) {
+fn convolve<T: Storage>(cpu: &Cpu<T>, filter: Filter<'_>, rows: &[f32], transposed: bool, out: &mut [f32]) {
     let channels = filter.shape.channels;
     cpu.threads.for_each_chunk(out, TOKENS * channels, |block, out, _| {
         for (i, out) in out.chunks_exact_mut(channels).enumerate() {
@@ -134,20 +134,24 @@ fn convolve(cpu: &Cpu, filter: Filter<'_>, rows: &[f32], transposed: bool, out: 
 }
 
 /// The two ops one after the other: the logits lie in a cache here.
-pub(super) fn before_router(cpu: &Cpu, args: Router<'_, Cpu>) -> Result<()> {
+pub(super) fn before_router<T: Storage>(cpu: &Cpu<T>, args: Router<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let logits = in_front(cpu, args.smoothing, args.router.logits)?;
     router::forward(cpu, ops::router::Forward { logits, ..args.router })
 }
 
 /// As [`before_router`].
-pub(super) fn before_pool(cpu: &Cpu, args: Pool<'_, Cpu>) -> Result<()> {
+pub(super) fn before_pool<T: Storage>(cpu: &Cpu<T>, args: Pool<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let logits = in_front(cpu, args.smoothing, args.pool.logits)?;
     pool::keep(cpu, Keep { logits, ..args.pool })
 }
 
-fn in_front<'a>(cpu: &Cpu, smoothing: InFront<'a, Cpu>, logits: &'a [f32]) -> Result<&'a [f32]> {
+fn in_front<'a, T: Storage>(
+    cpu: &Cpu<T>,
+    smoothing: InFront<'a, Cpu<T>>,
+    logits: &'a [f32],
+) -> Result<&'a [f32]> {
     let InFront { shape, segments: Segments { offsets, of_token }, taps, smoothed } = smoothing;
     // Made anew: `segments` lives as long as `smoothed`, which is lent out for the call only.
     let segments = Segments { offsets, of_token };
@@ -155,7 +159,7 @@ fn in_front<'a>(cpu: &Cpu, smoothing: InFront<'a, Cpu>, logits: &'a [f32]) -> Re
     Ok(smoothed)
 }
 
-pub(super) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
+pub(super) fn forward<T: Storage>(cpu: &Cpu<T>, args: Forward<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let shape = args.shape;
     host::segments("smoothing_forward", &args.segments, shape.tokens)?;
@@ -167,7 +171,7 @@ pub(super) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()> {
+pub(super) fn backward<T: Storage>(cpu: &Cpu<T>, args: Backward<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let shape = args.shape;
     host::segments("smoothing_backward", &args.segments, shape.tokens)?;

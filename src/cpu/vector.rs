@@ -1,10 +1,10 @@
-//! Loops over one or two f32 slices that several ops share. Slices that go together have equal lengths.
+//! Loops over one or two slices that several ops share. Slices that go together have equal lengths.
 
-use super::simd::{Kernel, Simd};
+use super::simd::{Kernel, Simd, Storage};
 
 /// `y += a x`.
 #[inline(always)]
-pub(super) fn add_scaled<S: Simd>(s: S, y: &mut [f32], a: f32, x: &[f32]) {
+pub(super) fn add_scaled<S: Simd, T: Storage>(s: S, y: &mut [f32], a: f32, x: &[T]) {
     let a = s.splat(a);
     for (y, x) in y.chunks_mut(S::LANES).zip(x.chunks(S::LANES)) {
         let sum = s.fma(a, s.load_partial(x, 0.0), s.load_partial(y, 0.0));
@@ -14,7 +14,7 @@ pub(super) fn add_scaled<S: Simd>(s: S, y: &mut [f32], a: f32, x: &[f32]) {
 
 /// `y += x`.
 #[inline(always)]
-pub(super) fn add<S: Simd>(s: S, y: &mut [f32], x: &[f32]) {
+pub(super) fn add<S: Simd, T: Storage, U: Storage>(s: S, y: &mut [T], x: &[U]) {
     for (y, x) in y.chunks_mut(S::LANES).zip(x.chunks(S::LANES)) {
         let sum = s.load_partial(y, 0.0) + s.load_partial(x, 0.0);
         s.store_partial(y, sum);
@@ -23,7 +23,7 @@ pub(super) fn add<S: Simd>(s: S, y: &mut [f32], x: &[f32]) {
 
 /// `y = a x`.
 #[inline(always)]
-pub(super) fn scaled<S: Simd>(s: S, y: &mut [f32], a: f32, x: &[f32]) {
+pub(super) fn scaled<S: Simd, T: Storage, U: Storage>(s: S, y: &mut [T], a: f32, x: &[U]) {
     let a = s.splat(a);
     for (y, x) in y.chunks_mut(S::LANES).zip(x.chunks(S::LANES)) {
         let product = a * s.load_partial(x, 0.0);
@@ -33,7 +33,7 @@ pub(super) fn scaled<S: Simd>(s: S, y: &mut [f32], a: f32, x: &[f32]) {
 
 /// The greatest element, `-inf` when there is none.
 #[inline(always)]
-pub(super) fn max<S: Simd>(s: S, x: &[f32]) -> f32 {
+pub(super) fn max<S: Simd, T: Storage>(s: S, x: &[T]) -> f32 {
     let lowest = s.splat(f32::NEG_INFINITY);
     let mut best = [lowest; 4];
     let mut blocks = x.chunks_exact(4 * S::LANES);
@@ -50,7 +50,7 @@ pub(super) fn max<S: Simd>(s: S, x: &[f32]) -> f32 {
 
 /// `sum a_i b_i` in f64, in eight lanes whatever the instruction set, so that every machine gets the same bits.
 #[inline(always)]
-pub(super) fn dot_f64<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f64 {
+pub(super) fn dot_f64<S: Simd, T: Storage, U: Storage>(s: S, a: &[T], b: &[U]) -> f64 {
     let mut lanes = s.wide_zero();
     for (a, b) in a.chunks(8).zip(b.chunks(8)) {
         lanes = s.wide_fma(s.load_wide(a), s.load_wide(b), lanes);
@@ -59,12 +59,12 @@ pub(super) fn dot_f64<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// [`add`] as a kernel of its own.
-pub(super) struct Add<'a> {
-    pub(super) x: &'a [f32],
-    pub(super) y: &'a mut [f32],
+pub(super) struct Add<'a, X, Y> {
+    pub(super) x: &'a [X],
+    pub(super) y: &'a mut [Y],
 }
 
-impl Kernel for Add<'_> {
+impl<X: Storage, Y: Storage> Kernel for Add<'_, X, Y> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -72,10 +72,26 @@ impl Kernel for Add<'_> {
     }
 }
 
+/// `to = from`, widened or rounded.
+pub(super) struct Convert<'a, X, Y> {
+    pub(super) from: &'a [X],
+    pub(super) to: &'a mut [Y],
+}
+
+impl<X: Storage, Y: Storage> Kernel for Convert<'_, X, Y> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (from, to) in self.from.chunks(S::LANES).zip(self.to.chunks_mut(S::LANES)) {
+            s.store_partial(to, s.load_partial(from, 0.0));
+        }
+    }
+}
+
 /// `sum e^(x_i - shift)`, and `x_i = e^(x_i - shift)` where `replace`. Blocks of 32 vectors are summed in f32, the blocks in
 /// f64, so that a long row does not lose digits.
 #[inline(always)]
-pub(super) fn exp_sum<S: Simd>(s: S, x: &mut [f32], shift: f32, replace: bool) -> f64 {
+pub(super) fn exp_sum<S: Simd, T: Storage>(s: S, x: &mut [T], shift: f32, replace: bool) -> f64 {
     let mut total = 0.0;
     let shift = s.splat(shift);
     for block in x.chunks_mut(32 * S::LANES) {

@@ -8,8 +8,8 @@ use crate::{Result, ops};
 use super::buffer::{CudaBuffer, CudaView, CudaViewMut};
 use super::{Cuda, CudaStorage};
 use super::{
-    activation, adamw, attention, cross_entropy, embedding, experts, grouped_gemm, linear, losses, memory,
-    permutation, pool, rms_norm, rope, router, router_logits, smoothing,
+    activation, adamw, all_to_all, attention, cross_entropy, embedding, experts, grouped_gemm, linear,
+    losses, memory, permutation, pool, rms_norm, rope, router, router_logits, smoothing,
 };
 
 impl<S: CudaStorage> Backend for Cuda<S> {
@@ -179,6 +179,12 @@ impl<S: CudaStorage> Backend for Cuda<S> {
     }
     fn combine_backward(&self, args: ops::permutation::CombineBackward<'_, Self>) -> Result<()> {
         permutation::combine_backward(self, args)
+    }
+    fn send_plan(&self, args: ops::all_to_all::SendPlan<'_, Self>) -> Result<()> {
+        all_to_all::send_plan(self, args)
+    }
+    fn receive_plan(&self, args: ops::all_to_all::ReceivePlan<'_, Self>) -> Result<()> {
+        all_to_all::receive_plan(self, args)
     }
     fn grouped_gemm_forward(&self, args: ops::grouped_gemm::Forward<'_, Self>) -> Result<()> {
         grouped_gemm::forward(self, args)

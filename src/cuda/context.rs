@@ -73,6 +73,7 @@ pub struct Cuda<S = f32> {
     modules: Modules,
     pub(super) status: Status,
     scratch: Mutex<Scratch>,
+    multiprocessors: u32,
     storage: PhantomData<fn() -> S>,
 }
 
@@ -107,9 +108,19 @@ impl<S: CudaStorage> Cuda<S> {
         let shared = context.attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
         let shared = shared.map_err(|error| failed("shared memory", error))?;
         let modules = Modules::load(&context, u32::try_from(shared).unwrap_or(0))?;
+        let count = context.attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+        let count = count.map_err(|error| failed("multiprocessors", error))?;
+        let multiprocessors = u32::try_from(count).unwrap_or(0).max(1);
         let status = Status::new(&stream)?;
         let scratch = Scratch::new(&stream)?;
-        Ok(Self { stream, modules, status, scratch: Mutex::new(scratch), storage: PhantomData })
+        Ok(Self {
+            stream,
+            modules,
+            status,
+            scratch: Mutex::new(scratch),
+            multiprocessors,
+            storage: PhantomData,
+        })
     }
 
     /// Makes the context current on this thread, which driver calls expect.
@@ -120,6 +131,11 @@ impl<S: CudaStorage> Cuda<S> {
     /// The stream that ops are enqueued on.
     pub fn stream(&self) -> &Arc<CudaStream> {
         &self.stream
+    }
+
+    /// How many multiprocessors the device has: for the size of a grid, never for the order of a sum.
+    pub(super) fn multiprocessors(&self) -> u32 {
+        self.multiprocessors
     }
 
     /// Waits for all work enqueued so far.

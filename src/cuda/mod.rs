@@ -15,6 +15,7 @@
 
 mod activation;
 mod adamw;
+mod all_to_all;
 mod attention;
 mod backend;
 mod buffer;

@@ -9,8 +9,8 @@ use crate::{Error, Result};
 use super::context::failed;
 use super::params::EmoStatus;
 use super::{
-    attention, cross_entropy, embedding, experts, grouped_gemm, linear, losses, permutation, pool, rope,
-    router, smoothing,
+    all_to_all, attention, cross_entropy, embedding, experts, grouped_gemm, linear, losses, permutation,
+    pool, rope, router, smoothing,
 };
 
 /// An index argument of an op, as kernels name it.
@@ -23,7 +23,8 @@ pub(super) struct Site {
 }
 
 /// Every family's sites.
-const SITES: [&[Site]; 12] = [
+const SITES: [&[Site]; 13] = [
+    all_to_all::SITES,
     attention::SITES,
     cross_entropy::SITES,
     embedding::SITES,

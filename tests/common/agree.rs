@@ -1,10 +1,7 @@
-//! One op on the specification and on every CPU backend: values agree, and bits do not depend on the number of threads.
+//! One op on the specification and on a backend: values agree within the storage's rounding, and bits do not depend on
+//! the run. Which backends those are is each test target's own.
 
 use emo::Backend;
-use emo::cpu::Cpu;
-use emo::cpu::isa::Isa;
-use emo::oracle::Oracle;
-use std::sync::OnceLock;
 
 /// What an op wrote, with names for the failure messages. Indices are widened.
 pub type Outputs = Vec<(&'static str, Vec<f64>)>;
@@ -15,47 +12,44 @@ pub trait Call {
     fn on<B: Backend>(&self, backend: &B) -> Outputs;
     /// For the failure messages.
     fn name(&self) -> String;
-    /// The sum of absolute terms behind an output element, at most: `|err| <= 2e-6 (1 + terms + |exact|)`.
+    /// The sum of absolute terms behind an output element, at most: what a [`Bound`] goes by.
     fn terms(&self) -> f64 {
         0.0
     }
 }
 
-/// The thread counts whose results must be the same bits.
-const THREADS: [usize; 3] = [1, 2, 7];
+/// How far an element may be off, given the sum of absolute terms behind it, at most, and its exact value.
+pub type Bound = fn(f64, f64) -> f64;
 
-/// For every instruction set of this processor, a backend for each thread count.
-pub fn machines() -> &'static [Vec<Cpu>] {
-    static MACHINES: OnceLock<Vec<Vec<Cpu>>> = OnceLock::new();
-    MACHINES.get_or_init(|| {
-        let with_threads = |isa| THREADS.map(|threads| Cpu::with_isa(threads, isa).unwrap()).into();
-        Isa::available().map(with_threads).collect()
-    })
+/// f32 arithmetic on f32 values.
+pub fn in_f32(terms: f64, exact: f64) -> f64 {
+    2e-6 * (1.0 + terms + exact.abs())
 }
 
-/// Panics, naming the output and its element, where a backend is wrong or not deterministic.
+/// Makes the call on a backend. Panics, naming the output and its element, where that is wrong.
 #[track_caller]
-pub fn agree(call: &impl Call) {
-    let exact = call.on(&Oracle);
-    for machines in machines() {
-        let first = call.on(&machines[0]);
-        let place = format!("{} on {}", call.name(), machines[0].describe());
-        assert_eq!(exact.len(), first.len(), "{place}");
-        for ((name, exact), (_, found)) in exact.iter().zip(&first) {
-            assert_eq!(exact.len(), found.len(), "{place}: {name}");
-            for (i, (exact, found)) in exact.iter().zip(found).enumerate() {
-                let bound = 2e-6 * (1.0 + call.terms() + exact.abs());
-                // Written so that NaN fails.
-                let close = (found - exact).abs() <= bound || found == exact;
-                assert!(close, "{place}: {name}[{i}] is {found}, expected {exact} (at most {bound:.1e} off)");
-            }
+pub fn close<B: Backend>(call: &impl Call, exact: &Outputs, backend: &B, bound: Bound) -> Outputs {
+    let outputs = call.on(backend);
+    let place = format!("{} on {}", call.name(), backend.describe());
+    assert_eq!(exact.len(), outputs.len(), "{place}");
+    for ((name, exact), (_, found)) in exact.iter().zip(&outputs) {
+        assert_eq!(exact.len(), found.len(), "{place}: {name}");
+        for (i, (exact, found)) in exact.iter().zip(found).enumerate() {
+            let bound = bound(call.terms(), *exact);
+            // Written so that NaN fails.
+            let close = (found - exact).abs() <= bound || found == exact;
+            assert!(close, "{place}: {name}[{i}] is {found}, expected {exact} (at most {bound:.1e} off)");
         }
-        for machine in &machines[1..] {
-            for ((name, first), (_, found)) in first.iter().zip(&call.on(machine)) {
-                let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-                assert_eq!(bits(first), bits(found), "{name} of {place} and {}", machine.describe());
-            }
-        }
+    }
+    outputs
+}
+
+/// Makes the call on a backend. Panics, naming the output, where it is not bit for bit what was found before.
+#[track_caller]
+pub fn same_bits<B: Backend>(call: &impl Call, found: &Outputs, backend: &B) {
+    let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    for ((name, found), (_, again)) in found.iter().zip(&call.on(backend)) {
+        assert_eq!(bits(found), bits(again), "{name} of {} on {}", call.name(), backend.describe());
     }
 }
 

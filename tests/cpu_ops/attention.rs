@@ -1,7 +1,8 @@
 //! The CPU's attention against the specification.
 
-use crate::agree::{Call, Outputs, agree, values};
+use crate::agree::{Call, Outputs, values};
 use crate::device::{reals, segments, unset};
+use crate::machines::agree;
 use crate::shapes::{Size, attentions, documents};
 use emo::Backend;
 use emo::ops::attention::{Backward, Forward, Shape};

@@ -1,7 +1,8 @@
 //! The CPU's dense transformer ops against the specification.
 
-use crate::agree::{Call, Outputs, agree, indices, values};
+use crate::agree::{Call, Outputs, indices, values};
 use crate::device::{hold, reals, unset};
+use crate::machines::agree;
 use crate::shapes::{self, Size};
 use emo::Backend;
 use emo::ops::activation::{self, Activation};

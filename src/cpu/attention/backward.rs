@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use crate::Result;
 use crate::cpu::Cpu;
+use crate::cpu::gemm::rows::convert;
 use crate::cpu::gemm::serial::{Layout, Strided, matmul};
 use crate::cpu::memory::row_mut;
-use crate::cpu::simd::{Kernel, Simd};
+use crate::cpu::simd::{Kernel, Simd, Storage};
 use crate::cpu::threads::DisjointMut;
 use crate::ops::attention::Backward;
 
@@ -14,7 +15,7 @@ use super::{KEYS, Packed, QUERIES, check_values, per_thread, pieces, product_scr
 
 /// A task is one key head of one segment with all the query heads that read it, so that every gradient has one owner and the
 /// products are computed once.
-pub(in crate::cpu) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()> {
+pub(in crate::cpu) fn backward<T: Storage>(cpu: &Cpu<T>, args: Backward<'_, Cpu<T>>) -> Result<()> {
     let shape = args.shape;
     args.check(workspace(cpu, shape))?;
     check_values("attention_backward", shape, &args.segments)?;
@@ -29,7 +30,8 @@ pub(in crate::cpu) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()>
     let write = |rows: &[f32], first: usize, slot: usize| {
         for (i, row) in rows.chunks_exact(d).enumerate() {
             // SAFETY: a head of a token belongs to the one task that has its segment and its key head.
-            unsafe { row_mut(&dqkv, (first + i) * slots + slot, d, d) }.copy_from_slice(row);
+            let target = unsafe { row_mut(&dqkv, (first + i) * slots + slot, d, d) };
+            convert(cpu.isa, row, target);
         }
     };
     let offsets = args.segments.offsets;
@@ -64,18 +66,18 @@ pub(in crate::cpu) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()>
 }
 
 #[derive(Clone, Copy)]
-struct Inputs<'a> {
-    packed: Packed<'a>,
-    out: &'a [f32],
-    dout: &'a [f32],
+struct Inputs<'a, T> {
+    packed: Packed<'a, T>,
+    out: &'a [T],
+    dout: &'a [T],
     lse: &'a [f32],
 }
 
-impl Inputs<'_> {
+impl<T: Storage> Inputs<'_, T> {
     /// Some queries of one head against the keys from `first` on: overwrites `dq`, adds to the segment's `dk` and `dv`.
     fn tile_row(
         &self,
-        cpu: &Cpu,
+        cpu: &Cpu<T>,
         head: usize,
         queries: Range<usize>,
         first: usize,
@@ -119,9 +121,9 @@ impl Inputs<'_> {
     }
 }
 
-struct Dot<'a>(&'a [f32], &'a [f32]);
+struct Dot<'a, T>(&'a [T], &'a [T]);
 
-impl Kernel for Dot<'_> {
+impl<T: Storage> Kernel for Dot<'_, T> {
     type Output = f32;
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> f32 {

@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use crate::Result;
 use crate::cpu::Cpu;
+use crate::cpu::gemm::rows::convert;
 use crate::cpu::gemm::serial::{Layout, Strided, matmul};
 use crate::cpu::memory::row_mut;
-use crate::cpu::simd::{Kernel, Simd};
+use crate::cpu::simd::{Kernel, Simd, Storage};
 use crate::cpu::threads::DisjointMut;
 use crate::cpu::vector;
 use crate::ops::attention::Forward;
@@ -14,7 +15,7 @@ use crate::ops::attention::Forward;
 use super::{KEYS, Packed, QUERIES, check_values, per_thread, pieces, product_scratch, workspace};
 
 /// A task is one head of a block of tokens, whatever segments the block holds.
-pub(in crate::cpu) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
+pub(in crate::cpu) fn forward<T: Storage>(cpu: &Cpu<T>, args: Forward<'_, Cpu<T>>) -> Result<()> {
     let shape = args.shape;
     args.check(workspace(cpu, shape))?;
     check_values("attention_forward", shape, &args.segments)?;
@@ -41,7 +42,7 @@ pub(in crate::cpu) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
                 let (out, lse) = unsafe {
                     (row_mut(&out, token * heads + head, d, d), row_mut(&lse, token * heads + head, 1, 1))
                 };
-                out.copy_from_slice(&o[i * d..][..d]);
+                convert(cpu.isa, &o[i * d..][..d], out);
                 lse[0] = lse_of[i];
             }
             start = queries.end;
@@ -51,9 +52,9 @@ pub(in crate::cpu) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
 }
 
 /// Attention of some queries of one segment to its tokens from `first` on; writes `o` and returns the log-sum-exp.
-fn tile_row(
-    cpu: &Cpu,
-    packed: Packed<'_>,
+fn tile_row<T: Storage>(
+    cpu: &Cpu<T>,
+    packed: Packed<'_, T>,
     head: usize,
     queries: Range<usize>,
     first: usize,

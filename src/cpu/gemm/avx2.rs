@@ -1,17 +1,34 @@
 //! 6 x 16: 12 accumulators, 2 vectors of B and one broadcast in 16 registers.
 
-use super::{Along, Blocked, MicroFn, MicroKernels, Operands, Tile, micro};
-use crate::cpu::simd::Avx2;
+use super::micro::{self, Single};
+use super::{Along, Blocked, MicroFn, MicroKernels, Operands, Tile};
+use crate::cpu::simd::{Avx2, Storage};
 
-#[target_feature(enable = "avx2,fma")]
-unsafe fn rows<const M: usize, L: Operands>(tile: &Tile) {
+#[target_feature(enable = "avx2,fma,popcnt")]
+unsafe fn rows<const M: usize, L: Operands, C: Storage>(tile: &Tile<C>) {
     // SAFETY: the caller promises the features and the tile's extents.
-    unsafe { micro::tile::<_, L, M, 2>(Avx2::new(), tile) }
+    unsafe { micro::tile::<_, Single, L, C, M, 2>(Avx2::new(), tile) }
 }
 
-const fn heights<L: Operands>() -> [MicroFn; 6] {
-    [rows::<1, L>, rows::<2, L>, rows::<3, L>, rows::<4, L>, rows::<5, L>, rows::<6, L>]
+struct Table<L, C>(std::marker::PhantomData<(L, C)>);
+
+impl<L: Operands, C: Storage> Table<L, C> {
+    const HEIGHTS: [MicroFn<C>; 6] = [
+        rows::<1, L, C>,
+        rows::<2, L, C>,
+        rows::<3, L, C>,
+        rows::<4, L, C>,
+        rows::<5, L, C>,
+        rows::<6, L, C>,
+    ];
 }
 
-pub(super) static KERNELS: MicroKernels =
-    MicroKernels { nr: 16, blocked: &heights::<Blocked>(), along: &heights::<Along>() };
+pub(super) fn kernels<T: Storage>() -> MicroKernels<T> {
+    MicroKernels {
+        nr: 16,
+        terms: 1,
+        blocked: &Table::<Blocked, f32>::HEIGHTS,
+        stored: &Table::<Blocked, T>::HEIGHTS,
+        along: &Table::<Along, f32>::HEIGHTS,
+    }
+}

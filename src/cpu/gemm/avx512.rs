@@ -1,32 +1,42 @@
 //! 14 x 32: 28 accumulators, 2 vectors of B and one broadcast in 32 registers.
 
-use super::{Along, Blocked, MicroFn, MicroKernels, Operands, Tile, micro};
-use crate::cpu::simd::Avx512;
+use super::micro::{self, Single};
+use super::{Along, Blocked, MicroFn, MicroKernels, Operands, Tile};
+use crate::cpu::simd::{Avx512, Storage};
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
-unsafe fn rows<const M: usize, L: Operands>(tile: &Tile) {
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,popcnt")]
+unsafe fn rows<const M: usize, L: Operands, C: Storage>(tile: &Tile<C>) {
     // SAFETY: the caller promises the features and the tile's extents.
-    unsafe { micro::tile::<_, L, M, 2>(Avx512::new(), tile) }
+    unsafe { micro::tile::<_, Single, L, C, M, 2>(Avx512::new(), tile) }
 }
 
-const fn heights<L: Operands>() -> [MicroFn; 14] {
-    [
-        rows::<1, L>,
-        rows::<2, L>,
-        rows::<3, L>,
-        rows::<4, L>,
-        rows::<5, L>,
-        rows::<6, L>,
-        rows::<7, L>,
-        rows::<8, L>,
-        rows::<9, L>,
-        rows::<10, L>,
-        rows::<11, L>,
-        rows::<12, L>,
-        rows::<13, L>,
-        rows::<14, L>,
-    ]
+struct Table<L, C>(std::marker::PhantomData<(L, C)>);
+
+impl<L: Operands, C: Storage> Table<L, C> {
+    const HEIGHTS: [MicroFn<C>; 14] = [
+        rows::<1, L, C>,
+        rows::<2, L, C>,
+        rows::<3, L, C>,
+        rows::<4, L, C>,
+        rows::<5, L, C>,
+        rows::<6, L, C>,
+        rows::<7, L, C>,
+        rows::<8, L, C>,
+        rows::<9, L, C>,
+        rows::<10, L, C>,
+        rows::<11, L, C>,
+        rows::<12, L, C>,
+        rows::<13, L, C>,
+        rows::<14, L, C>,
+    ];
 }
 
-pub(super) static KERNELS: MicroKernels =
-    MicroKernels { nr: 32, blocked: &heights::<Blocked>(), along: &heights::<Along>() };
+pub(super) fn kernels<T: Storage>() -> MicroKernels<T> {
+    MicroKernels {
+        nr: 32,
+        terms: 1,
+        blocked: &Table::<Blocked, f32>::HEIGHTS,
+        stored: &Table::<Blocked, T>::HEIGHTS,
+        along: &Table::<Along, f32>::HEIGHTS,
+    }
+}

@@ -4,9 +4,11 @@
 //! second pass, and a group without rows costs nothing.
 
 use super::rows::Rows;
-use super::{ALIGN, Along, BlockC, Machine, Operand, aligned, block, micro_kernels, part};
+use super::{ALIGN, Along, BlockC, Machine, Operand, aligned, block, micro_kernels, pairs, part};
 use crate::cpu::isa::Isa;
+use crate::cpu::simd::Storage;
 use crate::cpu::threads::DisjointMut;
+use half::bf16;
 use std::ops::Range;
 
 /// Most rows of a tile of C.
@@ -15,7 +17,7 @@ const TILE: usize = 512;
 /// Most columns of a tile of C.
 const WIDE: usize = 256;
 
-/// Rows summed before the tile of C is updated. Fewer than the largest K block, because here both operands are new each time
+/// Words summed before the tile of C is updated. Fewer than the largest K block, because here both operands are new each time
 /// and share L2 with the tile and with the rows that are prefetched.
 const DEPTH: usize = 128;
 
@@ -48,8 +50,8 @@ const SCRATCH: usize = DEPTH * (TILE + WIDE + 2 * PAD);
 /// Added to a row of scratch, so that equal columns fall into different cache sets.
 const PAD: usize = 16;
 
-/// `c[groups, m, n] += A^T B` group by group. `workspace` holds [`workspace_len`] elements.
-pub(crate) fn by_groups<A: Rows, B: Rows>(
+/// `c[groups, m, n] += A^T B` group by group, with rows that are held as `T`. `workspace` holds [`workspace_len`] elements.
+pub(crate) fn by_groups<T: Storage, A: Rows, B: Rows>(
     machine: Machine,
     product: ByGroups<A, B>,
     c: &mut [f32],
@@ -74,7 +76,8 @@ pub(crate) fn by_groups<A: Rows, B: Rows>(
             _ => break,
         }
     }
-    let micro = micro_kernels(isa);
+    let micro = micro_kernels::<T>(isa);
+    let depth = DEPTH * micro.terms;
     let tiles = row_parts * column_parts;
     let c = DisjointMut::new(c);
     threads.for_each_scratch(groups * tiles, aligned(workspace), SCRATCH, |task, scratch| {
@@ -87,31 +90,51 @@ pub(crate) fn by_groups<A: Rows, B: Rows>(
         }
         let (scratch_a, scratch_b) = scratch.split_at_mut(DEPTH * (TILE + PAD));
         let c = c.as_mut_ptr().wrapping_add(group * m * n + tile_m.start * n + tile_n.start);
-        for r0 in group_rows.clone().step_by(DEPTH) {
-            let kc = DEPTH.min(group_rows.end - r0);
-            let rows = r0..r0 + kc;
+        for r0 in group_rows.clone().step_by(depth) {
+            let rows = r0..group_rows.end.min(r0 + depth);
             // A micro-kernel reads whole panels of B, which in place must not pass the end of a row.
             let whole = tile_n.len().is_multiple_of(micro.nr);
-            let operand_a =
-                operand(isa, a, rows.clone(), tile_m.clone(), true, (&mut *scratch_a, TILE + PAD));
-            let operand_b = operand(isa, b, rows, tile_n.clone(), whole, (&mut *scratch_b, WIDE + PAD));
+            let scratch = ((&mut *scratch_a, TILE + PAD), (&mut *scratch_b, WIDE + PAD));
+            let (operand_a, operand_b) = if micro.terms == 1 {
+                (
+                    operand(isa, a, rows.clone(), tile_m.clone(), true, scratch.0),
+                    operand(isa, b, rows.clone(), tile_n.clone(), whole, scratch.1),
+                )
+            } else {
+                (
+                    paired(isa, a, rows.clone(), tile_m.clone(), scratch.0),
+                    paired(isa, b, rows.clone(), tile_n.clone(), scratch.1),
+                )
+            };
+            let words = rows.len().div_ceil(micro.terms);
             let tile_c = BlockC { ptr: c, ld: n, alpha: 1.0, accumulate: true };
             // What is packed next: the group's next rows or, after them, the rows of a task that this worker may well
             // get. Only speed depends on the guess.
-            let next = match r0 + kc {
+            let next = match rows.end {
                 r if r < group_rows.end => r..group_rows.end,
                 _ => rows_of(((task + threads.len()) / tiles).min(groups - 1)),
             };
-            let next = next.start..next.end.min(next.start + DEPTH);
+            let next = next.start..next.end.min(next.start + depth);
             let prefetch = |call, calls| {
                 for row in part(next.len(), calls, call) {
                     a.prefetch(next.start + row, tile_m.clone());
                     b.prefetch(next.start + row, tile_n.clone());
                 }
             };
-            // SAFETY: `operand` made both; the tile of C belongs to this task alone and lies inside.
+            // SAFETY: both were made above; the tile of C belongs to this task alone and lies inside.
             unsafe {
-                block::<Along>(micro, tile_m.len(), tile_n.len(), kc, operand_a, operand_b, tile_c, prefetch);
+                let (m, n) = (tile_m.len(), tile_n.len());
+                block::<Along, f32>(
+                    micro.along,
+                    micro.nr,
+                    m,
+                    n,
+                    words,
+                    operand_a,
+                    operand_b,
+                    tile_c,
+                    prefetch,
+                );
             }
         }
     });
@@ -136,6 +159,31 @@ fn operand<R: Rows>(
             Operand { ptr: scratch.as_ptr(), step: ld }
         }
     }
+}
+
+/// Columns `cols` of the rows, two rows to a row of words.
+fn paired<R: Rows>(
+    isa: Isa,
+    source: &R,
+    rows: Range<usize>,
+    cols: Range<usize>,
+    (scratch, ld): (&mut [f32], usize),
+) -> Operand {
+    /// Rows that are filled at a time, so that they are read again from L1.
+    const FILL: usize = 8;
+    let mut filled = [bf16::ZERO; FILL * TILE];
+    let width = cols.len();
+    for (start, scratch) in rows.clone().step_by(FILL).zip(scratch.chunks_mut(FILL / 2 * ld)) {
+        let part = start..rows.end.min(start + FILL);
+        let count = part.len();
+        source.fill(isa, part, cols.clone(), &mut filled, width);
+        assert!(count * width <= filled.len() && (count.div_ceil(2) - 1) * ld + width <= scratch.len());
+        // SAFETY: `count` rows of `width` elements and half as many rows of words are there (checked).
+        unsafe {
+            pairs::interleave(isa, (filled.as_ptr(), width), (count, width), (scratch.as_mut_ptr(), ld))
+        };
+    }
+    Operand { ptr: scratch.as_ptr(), step: ld }
 }
 
 /// Part `i` of `len` cut at multiples of [`STEP`].

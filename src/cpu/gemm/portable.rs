@@ -1,16 +1,26 @@
 //! 4 x 8: with four-lane registers, as on every 64-bit target, 8 accumulators.
 
-use super::{Along, Blocked, MicroFn, MicroKernels, Operands, Tile, micro};
-use crate::cpu::simd::Portable;
+use super::micro::{self, Single};
+use super::{Along, Blocked, MicroFn, MicroKernels, Operands, Tile};
+use crate::cpu::simd::{Portable, Storage};
 
-unsafe fn rows<const M: usize, L: Operands>(tile: &Tile) {
+unsafe fn rows<const M: usize, L: Operands, C: Storage>(tile: &Tile<C>) {
     // SAFETY: the caller promises the tile's extents.
-    unsafe { micro::tile::<_, L, M, 1>(Portable, tile) }
+    unsafe { micro::tile::<_, Single, L, C, M, 1>(Portable, tile) }
 }
 
-const fn heights<L: Operands>() -> [MicroFn; 4] {
-    [rows::<1, L>, rows::<2, L>, rows::<3, L>, rows::<4, L>]
+struct Table<L, C>(std::marker::PhantomData<(L, C)>);
+
+impl<L: Operands, C: Storage> Table<L, C> {
+    const HEIGHTS: [MicroFn<C>; 4] = [rows::<1, L, C>, rows::<2, L, C>, rows::<3, L, C>, rows::<4, L, C>];
 }
 
-pub(super) static KERNELS: MicroKernels =
-    MicroKernels { nr: 8, blocked: &heights::<Blocked>(), along: &heights::<Along>() };
+pub(super) fn kernels<T: Storage>() -> MicroKernels<T> {
+    MicroKernels {
+        nr: 8,
+        terms: 1,
+        blocked: &Table::<Blocked, f32>::HEIGHTS,
+        stored: &Table::<Blocked, T>::HEIGHTS,
+        along: &Table::<Along, f32>::HEIGHTS,
+    }
+}

@@ -2,16 +2,17 @@
 
 use crate::cpu::activation;
 use crate::cpu::isa::Isa;
-use crate::cpu::simd::{Kernel, Simd};
+use crate::cpu::simd::{Kernel, Simd, Storage};
+use crate::cpu::vector::Convert;
 use crate::ops::activation::Activation;
 use std::ops::Range;
 
 /// A matrix whose rows are produced on demand while an operand is packed.
 pub(crate) trait Rows: Sync {
     /// Writes columns `cols` of each row in `rows` to `out`, one row every `ld` elements.
-    fn fill(&self, isa: Isa, rows: Range<usize>, cols: Range<usize>, out: &mut [f32], ld: usize);
+    fn fill<O: Storage>(&self, isa: Isa, rows: Range<usize>, cols: Range<usize>, out: &mut [O], ld: usize);
 
-    /// The matrix from its first element on and the distance of its rows, where row r is simply row r of a matrix.
+    /// The matrix from its first element on and the distance of its rows, where row r is simply row r of a matrix of f32.
     fn in_place(&self) -> Option<(&[f32], usize)> {
         None
     }
@@ -22,9 +23,9 @@ pub(crate) trait Rows: Sync {
 
 /// Prefetches every cache line of `x` into L2.
 #[inline]
-fn prefetch_lines(x: &[f32]) {
+fn prefetch_lines<T>(x: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    for line in x.chunks(16) {
+    for line in x.chunks(64 / size_of::<T>()) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: a prefetch never faults, and SSE is part of x86-64.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
@@ -33,28 +34,39 @@ fn prefetch_lines(x: &[f32]) {
     let _ = x;
 }
 
+/// Copies elements, rounding or widening them where the types differ.
+#[inline]
+pub(crate) fn convert<T: Storage, O: Storage>(isa: Isa, from: &[T], to: &mut [O]) {
+    if size_of::<T>() == size_of::<O>() {
+        // There is one type of each size.
+        to.copy_from_slice(bytemuck::cast_slice(from));
+    } else {
+        isa.dispatch(Convert { from, to });
+    }
+}
+
 /// Rows of a row-major matrix, taken in order or through an index (already checked against the matrix).
 #[derive(Clone, Copy)]
-pub(crate) struct Matrix<'a> {
-    pub data: &'a [f32],
+pub(crate) struct Matrix<'a, T> {
+    pub data: &'a [T],
     /// Columns, which is also the distance of two rows.
     pub width: usize,
     /// Row r is row `index[r]` of the data.
     pub index: Option<&'a [u32]>,
 }
 
-impl Rows for Matrix<'_> {
+impl<T: Storage> Rows for Matrix<'_, T> {
     #[inline]
-    fn fill(&self, _: Isa, rows: Range<usize>, cols: Range<usize>, out: &mut [f32], ld: usize) {
+    fn fill<O: Storage>(&self, isa: Isa, rows: Range<usize>, cols: Range<usize>, out: &mut [O], ld: usize) {
         for (row, out) in rows.zip(out.chunks_mut(ld)) {
             let row = self.index.map_or(row, |index| index[row] as usize);
             let at = row * self.width;
-            out[..cols.len()].copy_from_slice(&self.data[at + cols.start..at + cols.end]);
+            convert(isa, &self.data[at + cols.start..at + cols.end], &mut out[..cols.len()]);
         }
     }
 
     fn in_place(&self) -> Option<(&[f32], usize)> {
-        self.index.is_none().then_some((self.data, self.width))
+        T::as_f32(self.data).filter(|_| self.index.is_none()).map(|data| (data, self.width))
     }
 
     #[inline]
@@ -66,36 +78,36 @@ impl Rows for Matrix<'_> {
 
 /// Pre-activations and how they become the hidden row of an MLP: `act(gate) * up` when gated, `act(pre)` otherwise.
 #[derive(Clone, Copy)]
-pub(crate) struct Hidden<'a> {
+pub(crate) struct Hidden<'a, T> {
     /// `[rows, 2 width]` (gate, then up) when gated, `[rows, width]` otherwise.
-    pub pre: &'a [f32],
+    pub pre: &'a [T],
     /// Hidden width.
     pub width: usize,
     pub activation: Activation,
     pub gated: bool,
 }
 
-impl<'a> Hidden<'a> {
+impl<'a, T> Hidden<'a, T> {
     /// Elements of a row of `pre`.
     pub fn pre_width(&self) -> usize {
         if self.gated { 2 * self.width } else { self.width }
     }
 
     /// Gate and up (empty when not gated) of one row.
-    pub fn parts(&self, row: usize) -> (&'a [f32], &'a [f32]) {
+    pub fn parts(&self, row: usize) -> (&'a [T], &'a [T]) {
         self.pre[row * self.pre_width()..][..self.pre_width()].split_at(self.width)
     }
 }
 
 /// Hidden rows, computed while packing, each times `scale` of its row.
-pub(crate) struct Activated<'a, W> {
-    pub hidden: Hidden<'a>,
+pub(crate) struct Activated<'a, T, W> {
+    pub hidden: Hidden<'a, T>,
     /// Factor of a row; `None` multiplies nothing.
     pub scale: Option<W>,
 }
 
-impl<W: Fn(usize) -> f32 + Sync> Rows for Activated<'_, W> {
-    fn fill(&self, isa: Isa, rows: Range<usize>, cols: Range<usize>, out: &mut [f32], ld: usize) {
+impl<T: Storage, W: Fn(usize) -> f32 + Sync> Rows for Activated<'_, T, W> {
+    fn fill<O: Storage>(&self, isa: Isa, rows: Range<usize>, cols: Range<usize>, out: &mut [O], ld: usize) {
         isa.dispatch(FillActivated { source: self, rows, cols, out, ld });
     }
 
@@ -107,15 +119,15 @@ impl<W: Fn(usize) -> f32 + Sync> Rows for Activated<'_, W> {
     }
 }
 
-struct FillActivated<'a, 'b, W> {
-    source: &'a Activated<'b, W>,
+struct FillActivated<'a, 'b, T, W, O> {
+    source: &'a Activated<'b, T, W>,
     rows: Range<usize>,
     cols: Range<usize>,
-    out: &'a mut [f32],
+    out: &'a mut [O],
     ld: usize,
 }
 
-impl<W: Fn(usize) -> f32> Kernel for FillActivated<'_, '_, W> {
+impl<T: Storage, W: Fn(usize) -> f32, O: Storage> Kernel for FillActivated<'_, '_, T, W, O> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {

@@ -1,7 +1,9 @@
 //! Small products on one thread, for callers that are themselves parallel tasks (attention tiles).
 
+use super::rows::convert;
 use super::{A_LD, BlockC, Blocked, KC, MC, NR_MAX, Operand, block, micro_kernels, pack, part};
 use crate::cpu::isa::Isa;
+use crate::cpu::simd::Storage;
 
 /// Which operand is stored transposed. C is always `[m, n]`, row-major.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,9 +18,9 @@ pub enum Layout {
 
 /// A row-major matrix inside a slice: row i starts at element `i * ld`.
 #[derive(Debug, Clone, Copy)]
-pub struct Strided<'a> {
+pub struct Strided<'a, T> {
     /// The elements.
-    pub data: &'a [f32],
+    pub data: &'a [T],
     /// Elements from one row to the next, at least the number of columns.
     pub ld: usize,
 }
@@ -29,17 +31,17 @@ pub fn scratch_len(m: usize, n: usize, k: usize) -> usize {
     packed_b.saturating_add(m.min(MC) * A_LD + super::ALIGN)
 }
 
-/// `C[m, n] = alpha * op(A) op(B)`, plus the old C with `accumulate`. Rows of C are `ldc` apart.
+/// `C[m, n] = alpha * op(A) op(B)`, plus the old C with `accumulate`, in f32. Rows of C are `ldc` apart.
 ///
 /// # Panics
 /// When an operand is shorter than its extents say or `scratch` shorter than [`scratch_len`].
-pub fn matmul(
+pub fn matmul<A: Storage, B: Storage>(
     isa: Isa,
     layout: Layout,
     (m, n, k): (usize, usize, usize),
     alpha: f32,
-    a: Strided,
-    b: Strided,
+    a: Strided<A>,
+    b: Strided<B>,
     (c, ldc): (&mut [f32], usize),
     accumulate: bool,
     scratch: &mut [f32],
@@ -64,7 +66,7 @@ pub fn matmul(
         }
         return;
     }
-    let micro = micro_kernels(isa);
+    let micro = micro_kernels::<f32>(isa);
     let (packed_b, packed_a) = super::aligned(scratch).split_at_mut(k.min(KC) * n.next_multiple_of(NR_MAX));
     let blocks = m.div_ceil(MC);
     for k0 in (0..k).step_by(KC) {
@@ -93,7 +95,7 @@ pub fn matmul(
                 }
             } else {
                 for (row, out) in rows.clone().zip(packed_a.chunks_mut(A_LD)) {
-                    out[..kc].copy_from_slice(&a.data[row * a.ld + k0..][..kc]);
+                    convert(isa, &a.data[row * a.ld + k0..][..kc], &mut out[..kc]);
                 }
             }
             // SAFETY: both operands were packed just above; rows of C lie inside it by `holds`, and it is exclusive.
@@ -101,7 +103,7 @@ pub fn matmul(
                 let ptr = c.as_mut_ptr().add(rows.start * ldc);
                 let c = BlockC { ptr, ld: ldc, alpha, accumulate: accumulate || k0 > 0 };
                 let (a, b) = (Operand::blocked(packed_a.as_ptr()), Operand::blocked(packed_b.as_ptr()));
-                block::<Blocked>(micro, rows.len(), n, kc, a, b, c, |_, _| {});
+                block::<Blocked, f32>(micro.blocked, micro.nr, rows.len(), n, kc, a, b, c, |_, _| {});
             }
         }
     }

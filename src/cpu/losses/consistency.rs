@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::cpu::Cpu;
-use crate::cpu::simd::{Kernel, Simd};
+use crate::cpu::simd::{Kernel, Simd, Storage};
 use crate::cpu::threads::DisjointMut;
 use crate::ops::losses::{DomainConsistency, SequenceConsistency};
 use crate::{Result, host};
@@ -13,7 +13,10 @@ use super::sum_blocks;
 /// Experts of a task of the means.
 const COLUMNS: usize = 16;
 
-pub(in crate::cpu) fn sequence_consistency(cpu: &Cpu, args: SequenceConsistency<'_, Cpu>) -> Result<()> {
+pub(in crate::cpu) fn sequence_consistency<T: Storage>(
+    cpu: &Cpu<T>,
+    args: SequenceConsistency<'_, Cpu<T>>,
+) -> Result<()> {
     args.check()?;
     host::segments("sequence_consistency", &args.segments, args.tokens)?;
     let (routed, of_token) = (args.routed, args.segments.of_token);
@@ -77,7 +80,10 @@ impl Kernel for Neighbours<'_> {
 }
 
 /// The gradient through a domain's mean is zero: the mean is weighted by tokens, so the pulls of its documents cancel.
-pub(in crate::cpu) fn domain_consistency(cpu: &Cpu, args: DomainConsistency<'_, Cpu>) -> Result<()> {
+pub(in crate::cpu) fn domain_consistency<T: Storage>(
+    cpu: &Cpu<T>,
+    args: DomainConsistency<'_, Cpu<T>>,
+) -> Result<()> {
     const OP: &str = "domain_consistency";
     args.check()?;
     host::segments(OP, &args.segments, args.tokens)?;

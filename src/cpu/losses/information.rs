@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::cpu::Cpu;
-use crate::cpu::simd::{Kernel, Simd};
+use crate::cpu::simd::{Kernel, Simd, Storage};
 use crate::cpu::threads::DisjointMut;
 use crate::ops::losses::MutualInformation;
 
@@ -14,7 +14,10 @@ const EPSILON: f64 = 1e-10;
 const COLUMNS: usize = 16;
 
 /// Both entropies are sums over experts, so a task owns some columns: their means, then their gradients.
-pub(in crate::cpu) fn mutual_information(cpu: &Cpu, args: MutualInformation<'_, Cpu>) -> Result<()> {
+pub(in crate::cpu) fn mutual_information<T: Storage>(
+    cpu: &Cpu<T>,
+    args: MutualInformation<'_, Cpu<T>>,
+) -> Result<()> {
     args.check()?;
     let tokens = (0..args.tokens).filter(|&token| counts(args.valid, token)).count();
     if tokens == 0 || args.routed == 0 {

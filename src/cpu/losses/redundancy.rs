@@ -1,8 +1,8 @@
 //! Redundancy of the experts a token chose.
 
-use crate::cpu::simd::{Kernel, Simd};
+use crate::cpu::Cpu;
+use crate::cpu::simd::{Kernel, Simd, Storage};
 use crate::cpu::threads::DisjointMut;
-use crate::cpu::{Cpu, vector};
 use crate::ops::losses::Redundancy;
 use crate::{Result, host};
 
@@ -15,14 +15,13 @@ const SLOTS: usize = 64;
 
 /// Tokens write the rows that `inverse` names, so it must be a permutation; the start of `drows` serves as the marks of that
 /// check before it is overwritten.
-pub(in crate::cpu) fn redundancy(cpu: &Cpu, args: Redundancy<'_, Cpu>) -> Result<()> {
+pub(in crate::cpu) fn redundancy<T: Storage>(cpu: &Cpu<T>, args: Redundancy<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let (top_k, routed_k, width, rows) = (args.top_k, args.routed_k, args.width, args.inverse.len());
     if args.tokens * top_k * width == 0 {
         return Ok(());
     }
-    let mark = &mut bytemuck::cast_slice_mut(args.drows)[..rows];
-    host::permutation("redundancy", "inverse", args.inverse, mark)?;
+    host::permutation("redundancy", "inverse", args.inverse, &mut args.drows[..rows], T::from_f32(1.0))?;
     let pairs = args.tokens as f64 * (routed_k * routed_k.saturating_sub(1)) as f64 / 2.0;
     let factor = if routed_k < 2 { 0.0 } else { args.coefficient / pairs };
     let drows = DisjointMut::new(args.drows);
@@ -40,16 +39,16 @@ pub(in crate::cpu) fn redundancy(cpu: &Cpu, args: Redundancy<'_, Cpu>) -> Result
 }
 
 /// The slots of one token.
-struct Token<'a, 'd> {
+struct Token<'a, 'd, T> {
     slots: &'a [u32],
     routed_k: usize,
     width: usize,
     factor: f64,
-    rows: &'a [f32],
-    drows: &'a DisjointMut<'d, f32>,
+    rows: &'a [T],
+    drows: &'a DisjointMut<'d, T>,
 }
 
-impl Kernel for Token<'_, '_> {
+impl<T: Storage> Kernel for Token<'_, '_, T> {
     type Output = f64;
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> f64 {
@@ -63,20 +62,28 @@ impl Kernel for Token<'_, '_> {
             let at = self.slots[i] as usize * self.width;
             // SAFETY: `inverse` is a permutation (checked), so the row belongs to this slot, and the slot to one task.
             let drow = unsafe { self.drows.slice_mut(at..at + self.width) };
-            drow.fill(0.0);
             if i >= self.routed_k {
+                drow.fill(T::from_f32(0.0));
                 continue;
             }
             let mut own = 0.0;
+            let mut factors = [0.0f32; SLOTS];
             for j in (0..self.routed_k).filter(|&j| j != i) {
                 let along = f64::from(s.dot(row(i), row(j)));
                 let across = 2.0 * self.factor * along / (f64::from(square[i]) * f64::from(square[j]));
-                vector::add_scaled(s, drow, across as f32, row(j));
+                factors[j] = across as f32;
                 own -= across * along / f64::from(square[i]);
                 // A pair is met twice.
                 loss += 0.25 * across * along;
             }
-            vector::add_scaled(s, drow, own as f32, row(i));
+            for at in (0..self.width).step_by(S::LANES) {
+                let mut sum = s.splat(0.0);
+                for j in (0..self.routed_k).filter(|&j| j != i) {
+                    sum = s.fma(s.splat(factors[j]), s.load_partial(&row(j)[at..], 0.0), sum);
+                }
+                sum = s.fma(s.splat(own as f32), s.load_partial(&row(i)[at..], 0.0), sum);
+                s.store_partial(&mut drow[at..], sum);
+            }
         }
         loss
     }

@@ -1,6 +1,6 @@
 //! The backward pass, in one pass as well.
 
-use crate::cpu::simd::{Kernel, Simd};
+use crate::cpu::simd::{Kernel, Simd, Storage};
 use crate::cpu::threads::DisjointMut;
 use crate::cpu::{Cpu, vector};
 use crate::ops::router::{Backward, Normalise, RouterConfig, Score, SharedWeight};
@@ -12,11 +12,11 @@ use super::{Inputs, TOKENS, Token};
 /// Experts of a task of the bias's gradient.
 const COLUMNS: usize = 16;
 
-pub(in crate::cpu) fn backward(cpu: &Cpu, args: Backward<'_, Cpu>) -> Result<()> {
+pub(in crate::cpu) fn backward<T: Storage>(cpu: &Cpu<T>, args: Backward<'_, Cpu<T>>) -> Result<()> {
     const OP: &str = "router_backward";
     args.check()?;
     let Backward { config, tokens, logits, bias, keep, probs, weights, indices, lse, .. } = args;
-    let inputs = Inputs { config, logits, bias, keep };
+    let inputs = Inputs::new(config, logits, bias, keep);
     inputs.check(OP, tokens)?;
     host::router_slots(OP, config, indices)?;
     let (experts, routed, top_k) = (config.experts, config.routed(), config.top_k);

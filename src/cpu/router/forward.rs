@@ -2,18 +2,18 @@
 
 use crate::Result;
 use crate::cpu::Cpu;
-use crate::cpu::simd::{Kernel, Simd};
+use crate::cpu::simd::{Kernel, Simd, Storage};
 use crate::cpu::threads::DisjointMut;
 use crate::ops::router::{Forward, Normalise, RouterConfig, Score, SharedWeight};
 
 use super::select::{self, Ranking};
 use super::{Inputs, TOKENS};
 
-pub(in crate::cpu) fn forward(cpu: &Cpu, args: Forward<'_, Cpu>) -> Result<()> {
+pub(in crate::cpu) fn forward<T: Storage>(cpu: &Cpu<T>, args: Forward<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let Forward { config, tokens, logits, bias, selection_bias, keep, probs, weights, indices, counts, lse } =
         args;
-    let inputs = Inputs { config, logits, bias, keep };
+    let inputs = Inputs::new(config, logits, bias, keep);
     inputs.check("router_forward", tokens)?;
     let (routed, top_k) = (config.routed(), config.top_k);
     let (all_weights, all_indices) = (DisjointMut::new(weights), DisjointMut::new(&mut *indices));

@@ -1,6 +1,7 @@
 //! Eight lanes of AVX2 with FMA and POPCNT.
 
 use super::{Kernel, Simd};
+use half::bf16;
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -96,6 +97,26 @@ impl Simd for Avx2 {
         unsafe { _mm256_maskstore_ps(p, mask(n), v.0) }
     }
     #[inline(always)]
+    unsafe fn load_bf16_ptr(self, p: *const bf16) -> F {
+        unsafe {
+            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
+            F(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_ptr(self, p: *mut bf16, v: F) {
+        unsafe {
+            let x = _mm256_castps_si256(v.0);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(x), _mm256_set1_epi32(1));
+            let rounded = _mm256_add_epi32(x, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+            let quiet = _mm256_or_si256(x, _mm256_set1_epi32(0x40_0000));
+            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v.0, v.0));
+            let high = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan));
+            let packed = _mm256_permute4x64_epi64::<0x08>(_mm256_packus_epi32(high, high));
+            _mm_storeu_si128(p.cast(), _mm256_castsi256_si128(packed));
+        }
+    }
+    #[inline(always)]
     fn first(self, n: usize, a: F, b: F) -> F {
         F(unsafe { _mm256_blendv_ps(b.0, a.0, _mm256_castsi256_ps(mask(n))) })
     }
@@ -187,8 +208,8 @@ impl Simd for Avx2 {
         unsafe { wide_reduce_add(a) }
     }
     #[inline(always)]
-    unsafe fn transpose8(self, src: *const f32, src_ld: usize, dst: *mut f32, dst_ld: usize) {
-        unsafe { transpose8(src, src_ld, dst, dst_ld) }
+    unsafe fn transpose8(self, src: [*const f32; 8], dst: *mut f32, dst_ld: usize) {
+        unsafe { transpose8(src, dst, dst_ld) }
     }
 }
 
@@ -211,10 +232,10 @@ pub(super) unsafe fn wide_reduce_add([low, high]: [__m256d; 2]) -> f64 {
 /// # Safety
 /// As [`Simd::transpose8`], and the processor must have AVX2.
 #[inline(always)]
-pub(super) unsafe fn transpose8(src: *const f32, src_ld: usize, dst: *mut f32, dst_ld: usize) {
-    // SAFETY: the caller promises AVX2 and both 8 x 8 blocks.
+pub(super) unsafe fn transpose8(src: [*const f32; 8], dst: *mut f32, dst_ld: usize) {
+    // SAFETY: the caller promises AVX2, the rows and the block.
     unsafe {
-        let row = |i: usize| _mm256_loadu_ps(src.add(i * src_ld));
+        let row = |i: usize| _mm256_loadu_ps(src[i]);
         let store = |j: usize, v: __m256| _mm256_storeu_ps(dst.add(j * dst_ld), v);
         // One half of the block's columns after the other needs 8 registers, not 16.
         let quad = |a: __m256, b: __m256, c: __m256, d: __m256| {

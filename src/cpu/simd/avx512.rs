@@ -1,6 +1,7 @@
 //! Sixteen lanes of AVX-512.
 
 use super::{Kernel, Simd, avx2};
+use half::bf16;
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -14,6 +15,21 @@ impl Avx512 {
     #[inline(always)]
     pub(crate) unsafe fn new() -> Self {
         Self(())
+    }
+}
+
+impl Avx512 {
+    /// `sum + a0 * b0 + a1 * b1` where each lane of `a` and `b` holds two bf16.
+    ///
+    /// # Safety
+    /// The processor must have AVX-512 BF16 too.
+    #[inline(always)]
+    pub(crate) unsafe fn dot_pairs(self, a: F, b: F, sum: F) -> F {
+        // SAFETY: the caller promises the instruction; both vector types are 64 bytes without invalid values.
+        unsafe {
+            let pairs = |v: F| std::mem::transmute::<__m512, __m512bh>(v.0);
+            F(_mm512_dpbf16_ps(sum.0, pairs(a), pairs(b)))
+        }
     }
 }
 
@@ -87,6 +103,33 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn store_ptr_partial(self, p: *mut f32, v: F, n: usize) {
         unsafe { _mm512_mask_storeu_ps(p, mask(n), v.0) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_ptr(self, p: *const bf16) -> F {
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
+            F(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_ptr(self, p: *mut bf16, v: F) {
+        // Not `vcvtneps2bf16`, which takes subnormal numbers for 0.
+        unsafe {
+            let x = _mm512_castps_si512(v.0);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(x), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(x, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v.0, v.0);
+            let bits = _mm512_mask_or_epi32(rounded, nan, x, _mm512_set1_epi32(0x40_0000));
+            _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(bits)));
+        }
+    }
+    #[inline(always)]
+    unsafe fn interleave_bf16_ptr(self, first: *const bf16, second: *const bf16, dst: *mut f32) {
+        unsafe {
+            let low = _mm512_cvtepu16_epi32(_mm256_loadu_si256(first.cast()));
+            let high = _mm512_cvtepu16_epi32(_mm256_loadu_si256(second.cast()));
+            _mm512_storeu_si512(dst.cast(), _mm512_or_si512(low, _mm512_slli_epi32::<16>(high)));
+        }
     }
     #[inline(always)]
     fn first(self, n: usize, a: F, b: F) -> F {
@@ -177,7 +220,7 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn transpose8(self, src: *const f32, src_ld: usize, dst: *mut f32, dst_ld: usize) {
-        unsafe { avx2::transpose8(src, src_ld, dst, dst_ld) }
+    unsafe fn transpose8(self, src: [*const f32; 8], dst: *mut f32, dst_ld: usize) {
+        unsafe { avx2::transpose8(src, dst, dst_ld) }
     }
 }

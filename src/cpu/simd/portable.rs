@@ -1,6 +1,7 @@
 //! Eight lanes in an array; the compiler may or may not find vector instructions for them.
 
-use super::Simd;
+use super::{Simd, Storage};
+use half::bf16;
 use std::array::from_fn;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -66,6 +67,16 @@ impl Simd for Portable {
             // SAFETY: only elements below n are written, which the caller makes writable.
             unsafe { *p.add(i) = v.0[i] };
         }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_ptr(self, p: *const bf16) -> F {
+        // SAFETY: the caller makes LANES elements readable; an unaligned read needs no alignment.
+        F(unsafe { p.cast::<[bf16; LANES]>().read_unaligned() }.map(Storage::to_f32))
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_ptr(self, p: *mut bf16, v: F) {
+        // SAFETY: the caller makes LANES elements writable; an unaligned write needs no alignment.
+        unsafe { p.cast::<[bf16; LANES]>().write_unaligned(v.0.map(bf16::from_f32)) }
     }
     #[inline(always)]
     fn first(self, n: usize, a: F, b: F) -> F {

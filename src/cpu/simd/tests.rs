@@ -125,8 +125,8 @@ impl Kernel for Lanes {
 
         let src: Vec<f32> = (0..8 * 9).map(|i| i as f32).collect();
         let mut dst = vec![-1.0; 8 * 10];
-        // SAFETY: 8 rows of stride 9 and 8 rows of stride 10.
-        unsafe { s.transpose8(src.as_ptr(), 9, dst.as_mut_ptr(), 10) };
+        // SAFETY: eight rows of nine elements and of ten.
+        unsafe { s.transpose8(std::array::from_fn(|i| src[i * 9..].as_ptr()), dst.as_mut_ptr(), 10) };
         for (at, &found) in dst.iter().enumerate() {
             let (j, i) = (at / 10, at % 10);
             assert_eq!(found, if i < 8 { src[i * 9 + j] } else { -1.0 });

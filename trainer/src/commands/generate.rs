@@ -9,9 +9,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::Serialize;
 
-use super::device;
+use super::device::{self, Start, Work};
 use crate::checkpoint::{folder, hf};
-use crate::cli::{Device, Generate};
+use crate::cli::Generate;
 use crate::data::ByteTokenizer;
 use crate::error::{Error, Result};
 use crate::model::{Capacity, Inputs, Model};
@@ -34,8 +34,17 @@ pub fn run(args: &Generate) -> Result<()> {
             return Err(Error::Usage(format!("{name} must lie between {low} and {high}, found {value}")));
         }
     }
-    match args.device {
-        Device::Auto | Device::Cpu => sample(Arc::new(device::cpu(args.threads)?), args),
+    device::run(args.device, args.storage, args.threads, Sampling(args))
+}
+
+struct Sampling<'a>(&'a Generate);
+
+impl Work for Sampling<'_> {
+    const PEAK: bool = false;
+
+    fn on<B: Backend>(self, backend: B, start: Start) -> Result<()> {
+        start.note.iter().for_each(|note| tracing::warn!("{note}"));
+        sample(Arc::new(backend), self.0)
     }
 }
 

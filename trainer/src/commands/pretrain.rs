@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use super::device;
+use emo::Backend;
+
+use super::device::{self, Start, Work};
 use crate::checkpoint::folder;
 use crate::checkpoint::state::CONFIG;
-use crate::cli::{Device, Pretrain};
+use crate::cli::Pretrain;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::train::folder::RunFolder;
@@ -48,7 +50,7 @@ pub fn run(args: &Pretrain) -> Result<()> {
         run.refuse_if_used(args.force)?;
         (config, run, None)
     };
-    let mut options = Options {
+    let options = Options {
         run,
         peak: None,
         resume,
@@ -58,12 +60,22 @@ pub fn run(args: &Pretrain) -> Result<()> {
         warnings,
         resume_command: resume_command(args),
     };
-    match args.device {
-        Device::Auto | Device::Cpu => {
-            let cpu = device::cpu(config.run.threads)?;
-            options.peak = device::peak(&cpu);
-            pretrain(cpu, config, options)
-        }
+    device::run(args.device, args.storage, config.run.threads, Training { config, options })
+}
+
+struct Training {
+    config: Config,
+    options: Options,
+}
+
+impl Work for Training {
+    const PEAK: bool = true;
+
+    fn on<B: Backend>(self, backend: B, start: Start) -> Result<()> {
+        let Self { config, mut options } = self;
+        options.peak = start.peak;
+        options.warnings.extend(start.note);
+        pretrain(backend, config, options)
     }
 }
 

@@ -28,7 +28,7 @@ impl Filler {
     /// Inputs of a training micro-batch of `step`. The pool of a document depends on nothing but seed, step, layer and
     /// document.
     pub fn train(&self, batch: &Batch, step: u64, loss_tokens: usize, inputs: &mut Inputs) {
-        self.common(batch, inputs);
+        fill(batch, self.attend_across_documents, inputs);
         inputs.loss_tokens = loss_tokens.max(1) as f64;
         inputs.micro_batches = self.micro_batches;
         inputs.pools = self.pools.sizes(step, &batch.routing_documents);
@@ -36,28 +36,28 @@ impl Filler {
             inputs.domains.clone_from(&batch.routing_domains);
         }
     }
+}
 
-    /// Inputs of a validation batch: never with pools, which would look ahead of each token.
-    pub fn validate(&self, batch: &Batch, inputs: &mut Inputs) {
-        self.common(batch, inputs);
-        // Summed cross-entropies, not means.
-        inputs.loss_tokens = 1.0;
-        inputs.micro_batches = 1;
-        inputs.pools = None;
-        inputs.balance_counts = None;
-        inputs.domains.clear();
-    }
+/// Inputs of a held-out batch: never with pools, which would look ahead of each token.
+pub fn held_out(batch: &Batch, attend_across_documents: bool, inputs: &mut Inputs) {
+    fill(batch, attend_across_documents, inputs);
+    // Summed cross-entropies, not means.
+    inputs.loss_tokens = 1.0;
+    inputs.micro_batches = 1;
+    inputs.pools = None;
+    inputs.balance_counts = None;
+    inputs.domains.clear();
+}
 
-    fn common(&self, batch: &Batch, inputs: &mut Inputs) {
-        inputs.ids.clone_from(&batch.ids);
-        inputs.labels.clone_from(&batch.labels);
-        inputs.positions.clear();
-        inputs.positions.extend((0..batch.ids.len()).map(|token| (token % batch.sequence) as u32));
-        if self.attend_across_documents {
-            inputs.attention = Segments::rows(batch.rows, batch.sequence);
-        } else {
-            inputs.attention.offsets.clone_from(&batch.attention_offsets);
-        }
-        inputs.routing.offsets.clone_from(&batch.routing_offsets);
+fn fill(batch: &Batch, attend_across_documents: bool, inputs: &mut Inputs) {
+    inputs.ids.clone_from(&batch.ids);
+    inputs.labels.clone_from(&batch.labels);
+    inputs.positions.clear();
+    inputs.positions.extend((0..batch.ids.len()).map(|token| (token % batch.sequence) as u32));
+    if attend_across_documents {
+        inputs.attention = Segments::rows(batch.rows, batch.sequence);
+    } else {
+        inputs.attention.offsets.clone_from(&batch.attention_offsets);
     }
+    inputs.routing.offsets.clone_from(&batch.routing_offsets);
 }

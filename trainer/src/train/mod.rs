@@ -1,7 +1,7 @@
 //! The training loop: batches in, checkpoints, metrics and a report out.
 //!
-//! [`pretrain`] is the loop, [`session`] one step of it; [`text`], [`inputs`], [`optimiser`], [`schedule`] and
-//! [`validation`] are what a step is made of.
+//! [`pretrain`] is the loop, [`session`] one step of it; [`text`], [`inputs`], [`optimiser`] and [`schedule`]
+//! are what a step is made of.
 
 pub mod flops;
 pub mod folder;
@@ -15,4 +15,3 @@ pub mod schedule;
 pub mod session;
 pub mod text;
 pub mod throughput;
-pub mod validation;

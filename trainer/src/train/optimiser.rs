@@ -130,10 +130,7 @@ impl<B: Backend> Optimiser<B> {
     pub fn write(&self, backend: &B, layout: &Layout, path: &Path) -> Result<()> {
         let planned = |prefix: &'static str| {
             let name = move |tensor: &Tensor| format!("{prefix}.{}", tensor.name);
-            layout
-                .tensors
-                .iter()
-                .map(move |tensor| Planned { name: name(tensor), shape: tensor.shape.clone() })
+            layout.tensors.iter().map(move |tensor| Planned::f32(name(tensor), tensor.shape.clone()))
         };
         let planned: Vec<Planned> = planned(FIRST).chain(planned(SECOND)).collect();
         safetensors::write(path, &planned, |index| {

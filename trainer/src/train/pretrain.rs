@@ -12,10 +12,10 @@ use super::interrupt;
 use super::session::{Outcome, Session};
 use super::text::Text;
 use super::throughput::Throughput;
-use super::validation::Validation;
 use crate::checkpoint::folder;
 use crate::config::{Config, Losses as Weights};
 use crate::error::{Error, Result};
+use crate::evaluate::held_out::HeldOut;
 use crate::metrics::{LoadSummary, MetricsWriter, Record, StepRecord, ValidRecord, read_records};
 use crate::model::{LayerLosses, Losses};
 use crate::progress::{Mode, Progress, Update};
@@ -73,7 +73,7 @@ pub fn pretrain<B: Backend>(backend: B, config: Config, options: Options) -> Res
     let mut progress = Progress::new(Mode::choose(options.json), config.train.steps);
     options.warnings.iter().for_each(|warning| progress.note(&format!("warning: {warning}")));
     let text = Text::load(&config, options.resume.is_none())?;
-    let validation = Validation::new(&config, &text)?;
+    let validation = held_out(&config, &text)?;
     progress.note(&format!("{} on {}", config.run.name, backend.describe()));
     text.notes.iter().for_each(|note| progress.note(note));
     if config.schedule.warmup >= config.train.steps {
@@ -119,7 +119,7 @@ pub fn pretrain<B: Backend>(backend: B, config: Config, options: Options) -> Res
 
 struct Loop<B: Backend> {
     session: Session<B>,
-    validation: Option<Validation>,
+    validation: Option<HeldOut>,
     metrics: MetricsWriter,
     progress: Progress,
     options: Options,
@@ -194,7 +194,8 @@ impl<B: Backend> Loop<B> {
 
     fn validate(&mut self) -> Result<()> {
         let Some(validation) = &mut self.validation else { return Ok(()) };
-        let (record, routing) = validation.run(&mut self.session)?;
+        let (domains, routing) = validation.run(&mut self.session.model)?;
+        let record = ValidRecord { step: self.session.step, tokens: self.session.tokens, domains };
         let path = self.options.run.routing();
         let json = serde_json::to_string(&routing).map_err(|error| Error::checkpoint(&path, error))?;
         put(&path, &json)?;
@@ -280,6 +281,16 @@ impl<B: Backend> Loop<B> {
         self.progress.finish(&summary, &words);
         Ok(())
     }
+}
+
+/// The validation rows of a run; nothing where the configuration asks for none.
+fn held_out(config: &Config, text: &Text) -> Result<Option<HeldOut>> {
+    if config.validation.rows == 0 {
+        return Ok(None);
+    }
+    let (domains, packing) = (text.domains.clone(), config.packing());
+    let across = config.model.attend_across_documents;
+    HeldOut::new(Arc::clone(&text.valid), domains, &packing, config.validation.rows, across).map(Some)
 }
 
 fn due(step: u64, every: u64) -> bool {

@@ -206,15 +206,6 @@ impl<B: Backend> Session<B> {
         )))
     }
 
-    /// Cross-entropy of each token of a validation batch, without pools.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn validate(&mut self, batch: &Batch) -> Result<Vec<f64>> {
-        self.filler.validate(batch, &mut self.inputs);
-        Ok(self.model.evaluate(&self.inputs)?)
-    }
-
     /// Writes a checkpoint; byte for byte the same for the same state.
     ///
     /// # Errors

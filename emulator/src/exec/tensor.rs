@@ -1,0 +1,175 @@
+//! Matrix instructions (PTX ISA 9.7.14.5): fragments of a warp to small matrices and back.
+//!
+//! Products are exact in f32 and summed in f32 in ascending order of k, starting from the accumulator. A tensor core sums in another order
+//! and with its own rounding, so results agree to tolerances, not to bits.
+
+use super::block::Env;
+use super::code::{Address, Half, Mma, Slot};
+use super::lanes::{ALL, Registers};
+use super::rounding::widen;
+use super::shared::Touch;
+use super::warp::Warp;
+use crate::fault::{Fault, Space};
+
+impl Mma {
+    /// Extent of the summed dimension.
+    pub(crate) fn k(self) -> usize {
+        match self {
+            Self::Tf32K4 => 4,
+            Self::Bf16K8 | Self::F16K8 | Self::Tf32K8 => 8,
+            Self::Bf16K16 | Self::F16K16 => 16,
+        }
+    }
+
+    pub(crate) fn flops(self) -> u64 {
+        2 * 16 * 8 * self.k() as u64
+    }
+
+    fn half(self) -> Option<Half> {
+        match self {
+            Self::Bf16K8 | Self::Bf16K16 => Some(Half::Bf16),
+            Self::F16K8 | Self::F16K16 => Some(Half::F16),
+            Self::Tf32K4 | Self::Tf32K8 => None,
+        }
+    }
+}
+
+/// tf32 has 10 fraction bits; the others of the register are not read (PTX ISA: undefined, devices drop them).
+const TF32_BITS: u32 = 0xFFFF_E000;
+
+impl Registers {
+    /// `d = a b + c` of 16 x k, k x 8 and 16 x 8. Every lane takes part.
+    pub(super) fn mma(&mut self, shape: Mma, d: [Slot; 4], a: [Slot; 4], b: [Slot; 2], c: [Slot; 4]) {
+        let k = shape.k();
+        // Rows of a by k, rows of b by k.
+        let mut left = [[0f32; 16]; 16];
+        let mut right = [[0f32; 8]; 16];
+        match shape.half() {
+            Some(kind) => {
+                for (part, &slot) in a.iter().enumerate().take(k / 4) {
+                    let (down, along) = ((part & 1) * 8, (part >> 1) * 8);
+                    let word = self.word(slot);
+                    for lane in 0..32 {
+                        let (row, column) = (down + lane / 4, along + lane % 4 * 2);
+                        left[column][row] = widen(word[lane] as u16, kind);
+                        left[column + 1][row] = widen((word[lane] >> 16) as u16, kind);
+                    }
+                }
+                for (part, &slot) in b.iter().enumerate().take(k / 8) {
+                    let word = self.word(slot);
+                    for lane in 0..32 {
+                        let (row, column) = (part * 8 + lane % 4 * 2, lane / 4);
+                        right[row][column] = widen(word[lane] as u16, kind);
+                        right[row + 1][column] = widen((word[lane] >> 16) as u16, kind);
+                    }
+                }
+            }
+            None => {
+                for (part, &slot) in a.iter().enumerate().take(k / 2) {
+                    let (down, along) = ((part & 1) * 8, (part >> 1) * 4);
+                    let word = self.word(slot);
+                    for lane in 0..32 {
+                        left[along + lane % 4][down + lane / 4] = f32::from_bits(word[lane] & TF32_BITS);
+                    }
+                }
+                for (part, &slot) in b.iter().enumerate().take(k / 4) {
+                    let word = self.word(slot);
+                    for lane in 0..32 {
+                        right[part * 4 + lane % 4][lane / 4] = f32::from_bits(word[lane] & TF32_BITS);
+                    }
+                }
+            }
+        }
+        let mut sums = [[0f32; 8]; 16];
+        for (part, &slot) in c.iter().enumerate() {
+            let word = self.word(slot);
+            for lane in 0..32 {
+                sums[(part >> 1) * 8 + lane / 4][lane % 4 * 2 + (part & 1)] = f32::from_bits(word[lane]);
+            }
+        }
+        multiply(k, &left, &right, &mut sums);
+        for (part, &slot) in d.iter().enumerate() {
+            self.set_word(slot, ALL, |lane| {
+                sums[(part >> 1) * 8 + lane / 4][lane % 4 * 2 + (part & 1)].to_bits()
+            });
+        }
+    }
+
+    /// `movmatrix.trans`: an 8 x 8 matrix of 16-bit elements, transposed between lanes.
+    pub(super) fn move_matrix(&mut self, d: Slot, a: Slot) {
+        let word = *self.word(a);
+        let element = |row: usize, column: usize| word[row * 4 + column / 2] >> (16 * (column % 2)) & 0xFFFF;
+        self.set_word(d, ALL, |lane| {
+            let (row, column) = (lane / 4, lane % 4 * 2);
+            element(column, row) | element(column + 1, row) << 16
+        });
+    }
+}
+
+#[inline(always)]
+fn multiply(k: usize, left: &[[f32; 16]; 16], right: &[[f32; 8]; 16], sums: &mut [[f32; 8]; 16]) {
+    for k in 0..k {
+        for row in 0..16 {
+            for column in 0..8 {
+                sums[row][column] += left[k][row] * right[k][column];
+            }
+        }
+    }
+}
+
+impl Env<'_> {
+    /// `ldmatrix`: lane `8 m + r` has the address of row `r` of matrix `m`; a row is 16 bytes.
+    pub(super) fn load_matrix(
+        &mut self,
+        warp: &mut Warp,
+        (count, transposed): (u8, bool),
+        d: [Slot; 4],
+        from: Address,
+    ) -> Result<(), Box<Fault>> {
+        let addresses = warp.registers.addresses(from);
+        let rows = ((1u64 << (8 * count)) - 1) as u32;
+        self.check(Space::Shared, &addresses, rows, 16, warp, Touch::Read)?;
+        for (matrix, &d) in d.iter().enumerate().take(usize::from(count)) {
+            let half = |row: usize, column: usize| {
+                let at = addresses[matrix * 8 + row] as usize + column * 2;
+                u32::from(u16::from_le_bytes(self.shared.load(at)))
+            };
+            match transposed {
+                true => warp.registers.set_word(d, ALL, |lane| {
+                    half(lane % 4 * 2, lane / 4) | half(lane % 4 * 2 + 1, lane / 4) << 16
+                }),
+                false => warp.registers.set_word(d, ALL, |lane| {
+                    u32::from_le_bytes(
+                        self.shared.load(addresses[matrix * 8 + lane / 4] as usize + lane % 4 * 4),
+                    )
+                }),
+            }
+        }
+        Ok(())
+    }
+
+    /// `stmatrix`: the reverse of `ldmatrix`.
+    pub(super) fn store_matrix(
+        &mut self,
+        warp: &mut Warp,
+        (count, transposed): (u8, bool),
+        a: [Slot; 4],
+        to: Address,
+    ) -> Result<(), Box<Fault>> {
+        let addresses = warp.registers.addresses(to);
+        let rows = ((1u64 << (8 * count)) - 1) as u32;
+        self.check(Space::Shared, &addresses, rows, 16, warp, Touch::Write)?;
+        for (matrix, &a) in a.iter().enumerate().take(usize::from(count)) {
+            let word = *warp.registers.word(a);
+            for lane in 0..32 {
+                for part in 0..2 {
+                    let (row, column) = (lane / 4, lane % 4 * 2 + part);
+                    let (row, column) = if transposed { (column, row) } else { (row, column) };
+                    let at = addresses[matrix * 8 + row] as usize + column * 2;
+                    self.shared.store(at, ((word[lane] >> (16 * part)) as u16).to_le_bytes());
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,58 @@
+//! 14 x 32 like [`super::avx512`], with words of two bf16: twice the terms an instruction.
+//!
+//! `vdpbf16ps` sums in f32, rounding to nearest, and takes subnormal numbers for 0 where it reads or writes them, whatever the
+//! processor's mode (Intel 64 manual, VDPBF16PS).
+
+use super::micro::{self, Multiply};
+use super::{Along, Blocked, MicroFn, MicroKernels, Operands, Tile};
+use crate::cpu::simd::{Avx512, Simd, Storage};
+
+type F = <Avx512 as Simd>::F;
+
+/// Words of two bf16.
+struct Pair;
+
+impl Multiply<Avx512> for Pair {
+    #[inline(always)]
+    unsafe fn multiply_add(s: Avx512, a: F, b: F, sum: F) -> F {
+        // SAFETY: the caller promises AVX-512 BF16.
+        unsafe { s.dot_pairs(a, b, sum) }
+    }
+}
+
+#[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,popcnt")]
+unsafe fn rows<const M: usize, L: Operands, C: Storage>(tile: &Tile<C>) {
+    // SAFETY: the caller promises the features and the tile's extents.
+    unsafe { micro::tile::<_, Pair, L, C, M, 2>(Avx512::new(), tile) }
+}
+
+struct Table<L, C>(std::marker::PhantomData<(L, C)>);
+
+impl<L: Operands, C: Storage> Table<L, C> {
+    const HEIGHTS: [MicroFn<C>; 14] = [
+        rows::<1, L, C>,
+        rows::<2, L, C>,
+        rows::<3, L, C>,
+        rows::<4, L, C>,
+        rows::<5, L, C>,
+        rows::<6, L, C>,
+        rows::<7, L, C>,
+        rows::<8, L, C>,
+        rows::<9, L, C>,
+        rows::<10, L, C>,
+        rows::<11, L, C>,
+        rows::<12, L, C>,
+        rows::<13, L, C>,
+        rows::<14, L, C>,
+    ];
+}
+
+pub(super) fn kernels<T: Storage>() -> MicroKernels<T> {
+    MicroKernels {
+        nr: 32,
+        terms: 2,
+        blocked: &Table::<Blocked, f32>::HEIGHTS,
+        stored: &Table::<Blocked, T>::HEIGHTS,
+        along: &Table::<Along, f32>::HEIGHTS,
+    }
+}
