@@ -4,8 +4,9 @@ use crate::ops::all_to_all::{ReceivePlan, SendPlan};
 use crate::{Result, host};
 
 use super::Cpu;
+use super::simd::Storage;
 
-pub(super) fn send_plan(args: SendPlan<'_, Cpu>) -> Result<()> {
+pub(super) fn send_plan<T: Storage>(args: SendPlan<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     host::offsets("send_plan", "offsets", args.offsets, args.rows)?;
     for (count, pair) in args.counts.iter_mut().zip(args.offsets.windows(2)) {
@@ -17,7 +18,7 @@ pub(super) fn send_plan(args: SendPlan<'_, Cpu>) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn receive_plan(args: ReceivePlan<'_, Cpu>) -> Result<()> {
+pub(super) fn receive_plan<T: Storage>(args: ReceivePlan<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
     let (ranks, own) = (args.shape.ranks, args.shape.owned(args.rank).len());
     host::room("receive_plan", "counts", args.counts, args.gather.len())?;
