@@ -54,8 +54,3 @@ mod params {
 
 pub use buffer::{Borrowed, BorrowedMut, CudaBuffer, CudaView, CudaViewMut};
 pub use context::{Cuda, CudaStorage};
-
-/// For ops whose kernels are being written.
-fn not_yet(op: &'static str) -> crate::Result<()> {
-    Err(crate::Error::Backend { backend: "cuda", message: format!("{op} has no kernel yet") })
-}

@@ -1,7 +1,8 @@
 //! Smoothing in front of the router and of document pools, and the pools' sizes.
 
-use crate::agree::{Call, Outputs, agree, values, widen};
+use crate::agree::{Call, Outputs, values, widen};
 use crate::device::{hold, reals, segments, unset, unset_indices};
+use crate::machines::agree;
 use emo::Backend;
 use emo::ops::router::{KeepMask, RouterConfig, SharedWeight};
 use emo::ops::{pool, router, smoothing};

@@ -23,6 +23,8 @@ mod memory;
 mod permutation;
 #[path = "../cpu_ops/routing.rs"]
 mod routing;
+#[path = "../cpu_ops/smoothed.rs"]
+mod smoothed;
 // The benches use the rest of the table.
 #[allow(dead_code)]
 #[path = "../common/shapes.rs"]
