@@ -106,14 +106,41 @@ impl Registers {
     }
 }
 
+type Left = [[f32; 16]; 16];
+type Right = [[f32; 8]; 16];
+type Sums = [[f32; 8]; 16];
+
+/// Adds the products of the first `k` rows of both to the sums.
+fn multiply(k: usize, left: &Left, right: &Right, sums: &mut Sums) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2.
+        return unsafe { multiply_avx2(k, left, right, sums) };
+    }
+    multiply_rows(k, left, right, sums);
+}
+
+/// The same sums in the same order, eight columns an instruction.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn multiply_avx2(k: usize, left: &Left, right: &Right, sums: &mut Sums) {
+    multiply_rows(k, left, right, sums);
+}
+
+/// Rows by fours, so that their sums stay in registers.
 #[inline(always)]
-fn multiply(k: usize, left: &[[f32; 16]; 16], right: &[[f32; 8]; 16], sums: &mut [[f32; 8]; 16]) {
-    for k in 0..k {
-        for row in 0..16 {
-            for column in 0..8 {
-                sums[row][column] += left[k][row] * right[k][column];
+fn multiply_rows(k: usize, left: &Left, right: &Right, sums: &mut Sums) {
+    for (group, sums) in sums.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        let mut held = *sums;
+        for (left, right) in left.iter().zip(right).take(k) {
+            for (row, held) in held.iter_mut().enumerate() {
+                let factor = left[group * 4 + row];
+                for (sum, value) in held.iter_mut().zip(right) {
+                    *sum += factor * value;
+                }
             }
         }
+        *sums = held;
     }
 }
 
