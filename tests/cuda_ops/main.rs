@@ -21,6 +21,7 @@ mod machines;
 mod memory;
 #[path = "../cpu_ops/permutation.rs"]
 mod permutation;
+mod ranking;
 #[path = "../cpu_ops/routing.rs"]
 mod routing;
 #[path = "../cpu_ops/smoothed.rs"]

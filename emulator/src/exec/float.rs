@@ -286,7 +286,8 @@ mod tests {
     #[test]
     fn directed_rounding_agrees_with_the_one_for_every_format() {
         let mut bits = 1_u64;
-        let hard = [0.0, -0.0, f64::INFINITY, f64::MAX, f64::MIN, 1e39, -1e39, 1e-46, -1e-46, 1.0 + 1e-12, f64::NAN];
+        let hard =
+            [0.0, -0.0, f64::INFINITY, f64::MAX, f64::MIN, 1e39, -1e39, 1e-46, -1e-46, 1.0 + 1e-12, f64::NAN];
         let random = std::iter::from_fn(|| {
             bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             // Exponents that f32 has, and a few around them.
