@@ -7,8 +7,8 @@
 // the nearest, ties to even. Any length; 16-byte accesses where `wide` says so.
 // Bytes: 28 an element (4 read, 3 written), and the copy's 2 or 4: the floor. FLOPs: about 14.
 //
-// sum of squares: out = sum x^2 in f64, a partial sum for each of at most 512 parts, whose cut depends on the length alone,
-// then their sum in ascending order. Bytes: 4 an element, the floor. FLOPs: 2, in f64.
+// sum of squares: out = sum x^2 in f64, a partial sum for each of at most 2048 parts, whose cut depends on the length alone,
+// then their sum in a fixed order. Bytes: 4 an element, the floor. FLOPs: 2, in f64.
 #include "common/reduce.cuh"
 #include "common/vector.cuh"
 #include "include/adamw.h"
@@ -97,9 +97,9 @@ extern "C" __global__ void __launch_bounds__(EMO_SQUARES_THREADS)
 extern "C" __global__ void __launch_bounds__(EMO_SQUARES_THREADS)
     emo_squares_sum(const __grid_constant__ EmoSquares p) {
     using namespace emo;
-    static_assert(EMO_SQUARES_PARTS <= EMO_SQUARES_THREADS, "a thread a part");
     __shared__ double scratch[EMO_SQUARES_THREADS / WARP];
-    const double part = threadIdx.x < p.parts ? p.partial[threadIdx.x] : 0.0;
-    const double sum = block_sum<double, EMO_SQUARES_THREADS>(part, scratch);
+    double sum = 0.0;
+    for (uint32_t part = threadIdx.x; part < p.parts; part += EMO_SQUARES_THREADS) sum += p.partial[part];
+    sum = block_sum<double, EMO_SQUARES_THREADS>(sum, scratch);
     if (threadIdx.x == 0) p.out[0] = sum;
 }

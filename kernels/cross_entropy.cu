@@ -5,11 +5,14 @@
 //
 // One block a row; any width and alignment: single elements up to the first multiple of 16 bytes and behind the last, 16
 // bytes a thread between. Maximum and sum are taken together in one reading (each thread rescales its sum when its
-// maximum grows), then combined over the block in fixed order, the sums in f64.
-// Bytes: forward alone reads the row once, the floor. With the gradient the row is read twice and written once; the second
-// reading comes from L2 while the rows of the resident blocks fit there (a row of 100352 bf16 is 200 KB), so the floor of
-// one reading and one writing holds for DRAM. FLOPs: about 4 an element and an exponential, twice with the gradient.
-// Limits: a target out of range is reported and its row treated as ignored.
+// maximum grows), then combined over the block in fixed order, the sums in f64. The first `cached` pieces of 16 bytes stay
+// in shared memory for the gradient, each read only by the thread that wrote it; the host gives a block up to half a
+// multiprocessor's shared memory.
+// Bytes: reads and writes the row once (forward alone: reads it once), the floor. What does not fit in shared memory (of
+// a row of 100352 bf16, half on an H100) is read again, from L2: two such rows a multiprocessor are 26 MB of it.
+// FLOPs: about 4 an element and an exponential, twice with the gradient.
+// Limits: a target out of range is reported and its row treated as ignored. The order of a sum goes by the row's address
+// modulo 16 bytes.
 #include "common/reduce.cuh"
 #include "common/status.cuh"
 #include "common/vector.cuh"
@@ -23,24 +26,26 @@ template <int N> struct Elements {
     static constexpr int count = N;
 };
 
-// each(Elements<N>, index of the first of N elements), over all elements of the row.
+// each(Elements<N>, index of the first of N elements, number of the piece of 16 bytes), over all elements of the row.
 template <class T, class Each>
 __device__ __forceinline__ void each_piece(const T *row, uint32_t width, Each each) {
     const uint32_t past = reinterpret_cast<uintptr_t>(row) % 16 / sizeof(T);
     const uint32_t head = min(width, (WIDE<T> - past) % WIDE<T>), pieces = (width - head) / WIDE<T>;
     const uint32_t tail = head + pieces * WIDE<T>;
-    if (threadIdx.x < head) each(Elements<1>(), threadIdx.x);
+    if (threadIdx.x < head) each(Elements<1>(), threadIdx.x, 0u);
 #pragma unroll 2
     for (uint32_t piece = threadIdx.x; piece < pieces; piece += THREADS) {
-        each(Elements<WIDE<T>>(), head + piece * WIDE<T>);
+        each(Elements<WIDE<T>>(), head + piece * WIDE<T>, piece);
     }
-    if (threadIdx.x < width - tail) each(Elements<1>(), tail + threadIdx.x);
+    if (threadIdx.x < width - tail) each(Elements<1>(), tail + threadIdx.x, 0u);
 }
 
 // What exponents are taken relative to: where all is -inf so far, 0, so that exp(-inf) is 0 and not NaN.
 __device__ __forceinline__ float reference_of(float max) { return max == -INFINITY ? 0.0f : max; }
 
 template <class T> __device__ __forceinline__ void cross_entropy(const EmoCrossEntropy &p) {
+    extern __shared__ uint4 memory[];
+    Wide<T> *const cache = reinterpret_cast<Wide<T> *>(memory);
     __shared__ float maxima[THREADS / WARP];
     __shared__ double sums[THREADS / WARP];
     const uint32_t row = blockIdx.x, width = p.vocabulary;
@@ -50,7 +55,7 @@ template <class T> __device__ __forceinline__ void cross_entropy(const EmoCrossE
                         below(p.status, EMO_SITE_CROSS_ENTROPY_TARGETS, row, uint32_t(target), width);
     if (!counts) {
         if (p.backward) {
-            each_piece(z, width, [&](auto n, uint32_t at) {
+            each_piece(z, width, [&](auto n, uint32_t at, uint32_t) {
                 const float zeros[decltype(n)::count] = {};
                 store(z + at, zeros);
             });
@@ -59,10 +64,17 @@ template <class T> __device__ __forceinline__ void cross_entropy(const EmoCrossE
         return;
     }
     float max = -INFINITY, sum = 0.0f;
-    each_piece(z, width, [&](auto n, uint32_t at) {
+    each_piece(z, width, [&](auto n, uint32_t at, uint32_t piece) {
         constexpr int N = decltype(n)::count;
         float x[N];
-        load(x, z + at);
+        if constexpr (N == 1) {
+            load(x, z + at);
+        } else {
+            const Wide<T> read = *reinterpret_cast<const Wide<T> *>(z + at);
+            if (piece < p.cached) cache[piece] = read;
+#pragma unroll
+            for (int i = 0; i < N; ++i) x[i] = widen(read.values[i]);
+        }
         float top = x[0];
 #pragma unroll
         for (int i = 1; i < N; ++i) top = fmaxf(top, x[i]);
@@ -91,10 +103,14 @@ template <class T> __device__ __forceinline__ void cross_entropy(const EmoCrossE
     }
     if (!p.backward) return;
     const float factor = p.scale * (1.0f + p.z_factor * lse) / total;
-    each_piece(z, width, [&](auto n, uint32_t at) {
+    each_piece(z, width, [&](auto n, uint32_t at, uint32_t piece) {
         constexpr int N = decltype(n)::count;
         float x[N];
-        load(x, z + at);
+        if (N > 1 && piece < p.cached) {
+            load(x, cache[piece].values);
+        } else {
+            load(x, z + at);
+        }
 #pragma unroll
         for (int i = 0; i < N; ++i) {
             x[i] = __fmul_rn(expf(x[i] - reference), factor) - (at + i == uint32_t(target) ? p.scale : 0.0f);

@@ -7,8 +7,8 @@ enum EmoAdamwTile {
     EMO_ADAMW_THREADS = 256,
     EMO_ADAMW_ELEMENTS = 8, /* elements a thread */
     EMO_SQUARES_THREADS = 512,
-    EMO_SQUARES_PARTS = 512,  /* partial sums, at most */
-    EMO_SQUARES_PART = 8192   /* elements of a part, a multiple of this many */
+    EMO_SQUARES_PARTS = 2048, /* partial sums, at most */
+    EMO_SQUARES_PART = 8192  /* elements of a part, a multiple of this many */
 };
 
 /* emo_adamw_*, named after the type of `copy`. `wide`: every pointer is a multiple of 16 bytes. */

@@ -7,7 +7,7 @@ enum EmoCrossEntropyTile { EMO_CROSS_ENTROPY_THREADS = 512 /* a block a row */ }
 
 enum EmoCrossEntropySite { EMO_SITE_CROSS_ENTROPY_TARGETS = EMO_FAMILY_CROSS_ENTROPY * 256 };
 
-/* emo_cross_entropy_*: one block a row. */
+/* emo_cross_entropy_*: one block a row, with 16 x `cached` bytes of dynamic shared memory. */
 struct EmoCrossEntropy {
     const int32_t *targets; /* [rows]: below vocabulary, or `ignore` */
     void *logits;           /* [rows, vocabulary] */
@@ -18,6 +18,7 @@ struct EmoCrossEntropy {
     float scale;
     float z_factor; /* 2 * z_weight */
     uint32_t backward;
+    uint32_t cached; /* pieces of 16 bytes that stay in shared memory between the two passes */
     struct EmoStatus *status;
 };
 #endif

@@ -121,7 +121,7 @@ fn smoothed<'a, S: Real>(
 ) -> Result<&'a [f64]> {
     let smoothing::InFront { shape, segments: Segments { offsets, of_token }, taps, smoothed } = smoothing;
     // Made anew: `segments` lives as long as `smoothed`, which is lent out for the call only.
-    let segments = Segments::<OracleIn<S>> { offsets, of_token };
+    let segments: Segments<'_, OracleIn<S>> = Segments { offsets, of_token };
     smoothing_forward(smoothing::Forward { shape, segments, x: logits, taps, y: &mut *smoothed })?;
     Ok(smoothed)
 }

@@ -95,7 +95,7 @@ impl Call for Moves {
 
 #[test]
 fn moves() {
-    // The last but one is large enough for the parallel sort.
+    // From the first of thousands of tokens on, large enough for parallel sorts: in one go or, with 1152 experts, in turns.
     for (tokens, top_k, experts, width, used) in [
         (0, 2, 4, 3, 4),
         (1, 1, 1, 1, 1),
@@ -103,6 +103,9 @@ fn moves() {
         (67, 4, 9, 33, 5),
         (40, 2, 6, 5, 1),
         (17_000, 3, 40, 1, 37),
+        (10_000, 1, 3, 1, 1),
+        (9_001, 1, 1151, 1, 1151),
+        (3_000, 2, 1152, 1, 1152),
         (7, 2, 2000, 3, 2000),
     ] {
         agree(&Moves { shape: Shape { tokens, top_k, experts }, width, used });

@@ -24,12 +24,13 @@ mod permutation;
 mod ranking;
 #[path = "../cpu_ops/routing.rs"]
 mod routing;
-#[path = "../cpu_ops/smoothed.rs"]
-mod smoothed;
+mod rows;
 // The benches use the rest of the table.
 #[allow(dead_code)]
 #[path = "../common/shapes.rs"]
 mod shapes;
+#[path = "../cpu_ops/smoothed.rs"]
+mod smoothed;
 
 #[test]
 fn logits_depend_on_nothing_but_their_token() {

@@ -7,8 +7,8 @@ use emo::ops::activation::Activation;
 use emo::ops::router::{KeepMask, Normalise, RouterConfig, Score, SharedWeight};
 use emo::ops::segments::Segments;
 use emo::ops::{
-    attention, cross_entropy, embedding, experts, grouped_gemm, losses, permutation, pool, rope, router,
-    smoothing,
+    all_to_all, attention, cross_entropy, embedding, experts, grouped_gemm, losses, permutation, pool, rope,
+    router, smoothing,
 };
 use emo::oracle::Oracle;
 use proptest::prelude::*;
@@ -149,6 +149,27 @@ fn run<B: Backend>(b: &B, a: &Attack) {
         dy: x.all(),
         drows: out!(rows * width).all_mut(),
         dweights: out!(rows).all_mut(),
+    });
+    let ranks = all_to_all::Shape { ranks: top_k, experts };
+    let [mut counts, mut send, mut receive] = [experts, top_k + 1, top_k + 1].map(|n| unset_indices(b, n));
+    let _ = b.send_plan(all_to_all::SendPlan {
+        shape: ranks,
+        rows,
+        offsets: offsets.all(),
+        counts: counts.all_mut(),
+        send: send.all_mut(),
+    });
+    let own = ranks.owned(0).len();
+    let counts = hold(b, &a.below(top_k * own, rows));
+    let [mut grouped, mut gather, mut inverse] = [own + 1, rows, rows].map(|n| unset_indices(b, n));
+    let _ = b.receive_plan(all_to_all::ReceivePlan {
+        shape: ranks,
+        rank: 0,
+        counts: counts.all(),
+        receive: receive.all_mut(),
+        offsets: grouped.all_mut(),
+        gather: gather.all_mut(),
+        inverse: inverse.all_mut(),
     });
     let _ = b.redundancy(losses::Redundancy {
         tokens,

@@ -63,7 +63,9 @@ pub fn library() -> Result<PathBuf, String> {
     let folder = step::root().join("target/emulator");
     let built = step::root().join("target/release/libcuda.so");
     let copied = fs::create_dir_all(&folder).and_then(|()| fs::copy(&built, folder.join("libcuda.so")));
-    copied.map_err(|error| format!("{}: {error}; `cargo xtask test --only emulator` builds it", built.display()))?;
+    copied.map_err(|error| {
+        format!("{}: {error}; `cargo xtask test --only emulator` builds it", built.display())
+    })?;
     Ok(folder)
 }
 
@@ -89,13 +91,15 @@ impl Program {
 
 /// Builds a test target with the feature on.
 fn build(package: &str, target: &str) -> Result<Program, String> {
-    let mut command = step::cargo(&["test", "--no-run", "--locked", "--message-format=json-render-diagnostics"]);
+    let mut command =
+        step::cargo(&["test", "--no-run", "--locked", "--message-format=json-render-diagnostics"]);
     command.args(["-p", package, "--features", "cuda", "--test", target]);
     println!("\n== cuda: {}", format!("{command:?}").replace('"', ""));
     let output = command.stderr(std::process::Stdio::inherit()).output();
     let output = output.map_err(|error| format!("cannot start cargo: {error}"))?;
     let path = executable(&String::from_utf8_lossy(&output.stdout), target);
-    let path = path.filter(|_| output.status.success()).ok_or(format!("FAILED cuda: {target} does not build"))?;
+    let path =
+        path.filter(|_| output.status.success()).ok_or(format!("FAILED cuda: {target} does not build"))?;
     let package = if package == "emo" { step::root() } else { step::root().join(package) };
     Ok(Program { path, package })
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod corpus;
+mod cuda;
 mod readme;
 mod step;
 mod test;

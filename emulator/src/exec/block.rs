@@ -209,8 +209,11 @@ impl<'l> Block<'l> {
         if warp.parked.iter().any(|group| group.wait == Wait::Barrier) {
             return Ok(());
         }
+        if warp.pass_warp_barrier(self.env.launch.code) {
+            return Ok(());
+        }
         let Some(group) = warp.parked.iter().min_by_key(|group| group.pc).copied() else { return Ok(()) };
-        let needed = if let Wait::Lanes(needed) = group.wait { needed } else { 0 };
+        let needed = if let Wait::Lanes { needed, .. } = group.wait { needed } else { 0 };
         let missing = needed & !group.mask;
         let elsewhere: Vec<String> = warp
             .parked

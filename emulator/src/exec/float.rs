@@ -93,6 +93,7 @@ impl Registers {
             Float::Rcp => each32!(self, d, mask, |a| bits32(1.0 / a)),
             Float::Neg => each32!(self, d, mask, |a| (-a).to_bits()),
             Float::Abs => each32!(self, d, mask, |a| a.abs().to_bits()),
+            Float::CopySign => each32!(self, d, mask, |a, b| b.copysign(a).to_bits()),
             Float::Min => each32!(self, d, mask, |a, b| bits32(minimum!(a, b))),
             Float::Max => each32!(self, d, mask, |a, b| bits32(maximum!(a, b))),
             _ => each32!(self, d, mask, |a, b, c| bits32(single(op, a, b, c))),

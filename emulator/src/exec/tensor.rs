@@ -40,58 +40,79 @@ const TF32_BITS: u32 = 0xFFFF_E000;
 impl Registers {
     /// `d = a b + c` of 16 x k, k x 8 and 16 x 8. Every lane takes part.
     pub(super) fn mma(&mut self, shape: Mma, d: [Slot; 4], a: [Slot; 4], b: [Slot; 2], c: [Slot; 4]) {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2.
+            return unsafe { self.mma_avx2(shape, d, a, b, c) };
+        }
+        self.mma_any(shape, d, a, b, c);
+    }
+
+    /// The same sums in the same order, eight columns an instruction.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn mma_avx2(&mut self, shape: Mma, d: [Slot; 4], a: [Slot; 4], b: [Slot; 2], c: [Slot; 4]) {
+        self.mma_any(shape, d, a, b, c);
+    }
+
+    /// Lane `4 r + q` holds columns `2 q` and `2 q + 1` of row `r` (of a, c and d) or rows `2 q` and `2 q + 1` of column `r` (of b).
+    #[inline(always)]
+    fn mma_any(&mut self, shape: Mma, d: [Slot; 4], a: [Slot; 4], b: [Slot; 2], c: [Slot; 4]) {
         let k = shape.k();
-        // Rows of a by k, rows of b by k.
         let mut left = [[0f32; 16]; 16];
         let mut right = [[0f32; 8]; 16];
         match shape.half() {
             Some(kind) => {
                 for (part, &slot) in a.iter().enumerate().take(k / 4) {
                     let (down, along) = ((part & 1) * 8, (part >> 1) * 8);
-                    let word = self.word(slot);
-                    for lane in 0..32 {
-                        let (row, column) = (down + lane / 4, along + lane % 4 * 2);
-                        left[column][row] = widen(word[lane] as u16, kind);
-                        left[column + 1][row] = widen((word[lane] >> 16) as u16, kind);
+                    for (row, lanes) in self.word(slot).as_chunks::<4>().0.iter().enumerate() {
+                        for (q, &word) in lanes.iter().enumerate() {
+                            left[down + row][along + 2 * q] = widen(word as u16, kind);
+                            left[down + row][along + 2 * q + 1] = widen((word >> 16) as u16, kind);
+                        }
                     }
                 }
                 for (part, &slot) in b.iter().enumerate().take(k / 8) {
-                    let word = self.word(slot);
-                    for lane in 0..32 {
-                        let (row, column) = (part * 8 + lane % 4 * 2, lane / 4);
-                        right[row][column] = widen(word[lane] as u16, kind);
-                        right[row + 1][column] = widen((word[lane] >> 16) as u16, kind);
+                    for (column, lanes) in self.word(slot).as_chunks::<4>().0.iter().enumerate() {
+                        for (q, &word) in lanes.iter().enumerate() {
+                            right[part * 8 + 2 * q][column] = widen(word as u16, kind);
+                            right[part * 8 + 2 * q + 1][column] = widen((word >> 16) as u16, kind);
+                        }
                     }
                 }
             }
             None => {
                 for (part, &slot) in a.iter().enumerate().take(k / 2) {
                     let (down, along) = ((part & 1) * 8, (part >> 1) * 4);
-                    let word = self.word(slot);
-                    for lane in 0..32 {
-                        left[along + lane % 4][down + lane / 4] = f32::from_bits(word[lane] & TF32_BITS);
+                    for (row, lanes) in self.word(slot).as_chunks::<4>().0.iter().enumerate() {
+                        for (q, &word) in lanes.iter().enumerate() {
+                            left[down + row][along + q] = f32::from_bits(word & TF32_BITS);
+                        }
                     }
                 }
                 for (part, &slot) in b.iter().enumerate().take(k / 4) {
-                    let word = self.word(slot);
-                    for lane in 0..32 {
-                        right[part * 4 + lane % 4][lane / 4] = f32::from_bits(word[lane] & TF32_BITS);
+                    for (column, lanes) in self.word(slot).as_chunks::<4>().0.iter().enumerate() {
+                        for (q, &word) in lanes.iter().enumerate() {
+                            right[part * 4 + q][column] = f32::from_bits(word & TF32_BITS);
+                        }
                     }
                 }
             }
         }
-        let mut sums = [[0f32; 8]; 16];
-        for (part, &slot) in c.iter().enumerate() {
-            let word = self.word(slot);
+        // Rows 0 to 7, then 8 to 15; the columns of two registers alternate.
+        let mut sums = [[0f32; 64]; 2];
+        for (sums, slots) in sums.iter_mut().zip(c.as_chunks::<2>().0) {
+            let [even, odd] = slots.map(|slot| self.word(slot));
             for lane in 0..32 {
-                sums[(part >> 1) * 8 + lane / 4][lane % 4 * 2 + (part & 1)] = f32::from_bits(word[lane]);
+                sums[2 * lane] = f32::from_bits(even[lane]);
+                sums[2 * lane + 1] = f32::from_bits(odd[lane]);
             }
         }
-        multiply(k, &left, &right, &mut sums);
-        for (part, &slot) in d.iter().enumerate() {
-            self.set_word(slot, ALL, |lane| {
-                sums[(part >> 1) * 8 + lane / 4][lane % 4 * 2 + (part & 1)].to_bits()
-            });
+        multiply(&left, &right[..k], sums.as_flattened_mut().as_chunks_mut().0);
+        for (sums, slots) in sums.iter().zip(d.as_chunks::<2>().0) {
+            for (odd, &slot) in slots.iter().enumerate() {
+                self.set_word(slot, ALL, |lane| sums[2 * lane + odd].to_bits());
+            }
         }
     }
 
@@ -106,37 +127,16 @@ impl Registers {
     }
 }
 
-type Left = [[f32; 16]; 16];
-type Right = [[f32; 8]; 16];
-type Sums = [[f32; 8]; 16];
-
-/// Adds the products of the first `k` rows of both to the sums.
-fn multiply(k: usize, left: &Left, right: &Right, sums: &mut Sums) {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2.
-        return unsafe { multiply_avx2(k, left, right, sums) };
-    }
-    multiply_rows(k, left, right, sums);
-}
-
-/// The same sums in the same order, eight columns an instruction.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn multiply_avx2(k: usize, left: &Left, right: &Right, sums: &mut Sums) {
-    multiply_rows(k, left, right, sums);
-}
-
-/// Rows by fours, so that their sums stay in registers.
+/// Adds the product of 16 rows and as many columns of `left` as `right` has rows, four rows at a time, so that their sums stay in
+/// registers.
 #[inline(always)]
-fn multiply_rows(k: usize, left: &Left, right: &Right, sums: &mut Sums) {
-    for (group, sums) in sums.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+fn multiply(left: &[[f32; 16]; 16], right: &[[f32; 8]], sums: &mut [[f32; 8]]) {
+    for (left, sums) in left.as_chunks::<4>().0.iter().zip(sums.as_chunks_mut::<4>().0) {
         let mut held = *sums;
-        for (left, right) in left.iter().zip(right).take(k) {
-            for (row, held) in held.iter_mut().enumerate() {
-                let factor = left[group * 4 + row];
+        for (k, right) in right.iter().enumerate() {
+            for (left, held) in left.iter().zip(&mut held) {
                 for (sum, value) in held.iter_mut().zip(right) {
-                    *sum += factor * value;
+                    *sum += left[k] * value;
                 }
             }
         }
@@ -157,19 +157,18 @@ impl Env<'_> {
         let rows = ((1u64 << (8 * count)) - 1) as u32;
         self.check(Space::Shared, &addresses, rows, 16, warp, Touch::Read)?;
         for (matrix, &d) in d.iter().enumerate().take(usize::from(count)) {
-            let half = |row: usize, column: usize| {
-                let at = addresses[matrix * 8 + row] as usize + column * 2;
-                u32::from(u16::from_le_bytes(self.shared.load(at)))
+            let rows: [[u8; 16]; 8] =
+                std::array::from_fn(|row| self.shared.load(addresses[matrix * 8 + row] as usize));
+            let word = |row: usize, q: usize| {
+                let bytes = &rows[row][4 * q..][..4];
+                u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
             };
+            let half = |row: usize, column: usize| word(row, column / 2) >> (16 * (column % 2)) & 0xFFFF;
             match transposed {
                 true => warp.registers.set_word(d, ALL, |lane| {
                     half(lane % 4 * 2, lane / 4) | half(lane % 4 * 2 + 1, lane / 4) << 16
                 }),
-                false => warp.registers.set_word(d, ALL, |lane| {
-                    u32::from_le_bytes(
-                        self.shared.load(addresses[matrix * 8 + lane / 4] as usize + lane % 4 * 4),
-                    )
-                }),
+                false => warp.registers.set_word(d, ALL, |lane| word(lane / 4, lane % 4)),
             }
         }
         Ok(())

@@ -8,16 +8,16 @@ use std::time::Instant;
 use emo::Backend;
 use serde::Serialize;
 
-use super::device;
+use super::device::{self, Start, Work};
 use crate::checkpoint::{folder, hf};
-use crate::cli::{Device, Eval};
+use crate::cli::Eval;
 use crate::data::{Packing, RoutingBoundary};
 use crate::error::{Error, Result};
 use crate::evaluate::held_out::HeldOut;
 use crate::evaluate::text::{EvaluationText, run_config};
 use crate::metrics::DomainValid;
 use crate::model::Capacity;
-use crate::progress::{Mode, Work};
+use crate::progress::{self, Mode};
 
 /// The last line of `--json`.
 #[derive(Serialize)]
@@ -41,8 +41,17 @@ struct Event {
 
 /// Evaluates.
 pub fn run(args: &Eval) -> Result<()> {
-    match args.device {
-        Device::Auto | Device::Cpu => evaluate(Arc::new(device::cpu(args.threads)?), args),
+    device::run(args.device, args.storage, args.threads, Evaluating(args))
+}
+
+struct Evaluating<'a>(&'a Eval);
+
+impl Work for Evaluating<'_> {
+    const PEAK: bool = false;
+
+    fn on<B: Backend>(self, backend: B, start: Start) -> Result<()> {
+        start.note.iter().for_each(|note| tracing::warn!("{note}"));
+        evaluate(Arc::new(backend), self.0)
     }
 }
 
@@ -82,7 +91,7 @@ fn evaluate<B: Backend>(backend: Arc<B>, args: &Eval) -> Result<()> {
     };
     let mut model = hf::load(&checkpoint, backend, capacity)?;
     let of = held_out.batches();
-    let mut work = Work::counting(Mode::choose(args.json), of as u64);
+    let mut work = progress::Work::counting(Mode::choose(args.json), of as u64);
     let (domains, _) = held_out.run_with(&mut model, |batches| {
         work.advance(batches as u64, &format!("{batches} of {of} batches"), &Event { batches, of });
     })?;
