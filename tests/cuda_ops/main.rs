@@ -23,6 +23,7 @@ mod memory;
 #[path = "../cpu_ops/permutation.rs"]
 mod permutation;
 mod products;
+mod ranking;
 #[path = "../cpu_ops/routing.rs"]
 mod routing;
 mod rows;
