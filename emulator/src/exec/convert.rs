@@ -162,7 +162,7 @@ fn number(how: Cvt, bits: u64) -> u64 {
             } else {
                 x
             };
-            let x = if how.relu && !(x > 0.0) { if x.is_nan() { x } else { 0.0 } } else { x };
+            let x = if how.relu && x <= 0.0 { 0.0 } else { x };
             write_float(how, x, value, same_f64)
         }
         to => {

@@ -116,72 +116,53 @@ impl Env<'_> {
 
     /// Control flow, and what involves more than the lanes' own registers.
     fn rare_step(&mut self, warp: &mut Warp, instr: &Instr, mask: u32) -> Result<Flow, Box<Fault>> {
+        let together = match instr.op {
+            Op::Mma { .. } | Op::LoadMatrix { .. } | Op::StoreMatrix { .. } | Op::MoveMatrix { .. } => {
+                self.gather(warp, ALL, mask)?
+            }
+            Op::Shuffle { members, .. }
+            | Op::Vote { members, .. }
+            | Op::Match { members, .. }
+            | Op::Redux { members, .. }
+            | Op::Elect { members, .. }
+            | Op::WarpBarrier { members } => self.gather_members(warp, members, mask)?,
+            Op::Barrier { aligned: true, .. } => self.gather(warp, warp.live, mask)?,
+            _ => true,
+        };
+        if !together {
+            return Ok(Flow::Jump);
+        }
         match &instr.op {
             &Op::Mma { shape, d, a, b, c } => {
-                if !self.gather(warp, ALL, mask)? {
-                    return Ok(Flow::Jump);
-                }
                 warp.registers.mma(shape, d, a, b, c);
                 warp.mma_flops += shape.flops();
             }
             &Op::LoadMatrix { count, transposed, d, from } => {
-                if !self.gather(warp, ALL, mask)? {
-                    return Ok(Flow::Jump);
-                }
                 self.load_matrix(warp, (count, transposed), d, from)?;
             }
             &Op::StoreMatrix { count, transposed, a, to } => {
-                if !self.gather(warp, ALL, mask)? {
-                    return Ok(Flow::Jump);
-                }
                 self.store_matrix(warp, (count, transposed), a, to)?;
             }
             &Op::MoveMatrix { d, a } => {
-                if !self.gather(warp, ALL, mask)? {
-                    return Ok(Flow::Jump);
-                }
                 warp.registers.move_matrix(d, a);
             }
-            &Op::Shuffle { how, d, p, a, b, c, members } => {
-                if !self.gather_members(warp, members, mask)? {
-                    return Ok(Flow::Jump);
-                }
+            &Op::Shuffle { how, d, p, a, b, c, .. } => {
                 warp.registers.shuffle(how, mask, (d, p), [a, b, c]);
             }
             &Op::Vote { how, d, p, negated, members } => {
-                if !self.gather_members(warp, members, mask)? {
-                    return Ok(Flow::Jump);
-                }
                 let value = predicate(warp.registers.pred(p), negated);
                 warp.registers.vote(how, mask, d, value, members);
             }
             &Op::Match { all, long, d, p, a, members } => {
-                if !self.gather_members(warp, members, mask)? {
-                    return Ok(Flow::Jump);
-                }
                 warp.registers.match_values((all, long), mask, (d, p), a, members);
             }
             &Op::Redux { op, d, a, members } => {
-                if !self.gather_members(warp, members, mask)? {
-                    return Ok(Flow::Jump);
-                }
                 warp.registers.reduce(op, mask, d, a, members);
             }
             &Op::Elect { d, p, members } => {
-                if !self.gather_members(warp, members, mask)? {
-                    return Ok(Flow::Jump);
-                }
                 warp.registers.elect(mask, d, p, members);
             }
-            &Op::WarpBarrier { members } => {
-                if !self.gather_members(warp, members, mask)? {
-                    return Ok(Flow::Jump);
-                }
-            }
-            &Op::Barrier { what, id, threads, aligned } => {
-                if aligned && !self.gather(warp, warp.live, mask)? {
-                    return Ok(Flow::Jump);
-                }
+            &Op::Barrier { what, id, threads, .. } => {
                 return Ok(Flow::Arrive { what, id, threads, mask });
             }
             &Op::Atomic { op, long, bytes, d, at, b, c } => {
@@ -252,7 +233,7 @@ impl Env<'_> {
                     line: 0,
                 }));
             }
-            // `step` has dealt with the rest.
+            // A warp barrier has done its work, and `step` has dealt with the rest.
             _ => {}
         }
         Ok(Flow::Next)
