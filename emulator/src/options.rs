@@ -44,7 +44,7 @@ impl Default for Options {
             async_copies: AsyncCopies::Early,
             checks: true,
             threads,
-            warp_instruction_limit: 20_000_000_000,
+            warp_instruction_limit: 1_000_000_000,
         }
     }
 }

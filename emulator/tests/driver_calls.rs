@@ -51,36 +51,22 @@ fn a_launch_with_attributes_or_packed_parameters_is_a_launch() {
     block.extend(address.to_le_bytes());
     block.extend((-1.0_f32).to_le_bytes());
     block.extend(2_u32.to_le_bytes());
-    let mut size = block.len();
-    let mut extra = [
-        1 as *mut c_void,
-        block.as_mut_ptr().cast(),
-        2 as *mut c_void,
-        (&raw mut size).cast(),
-        std::ptr::null_mut(),
-    ];
-    let mut launch = || {
+    let launch = |mut size: usize| {
+        let mut block = block.clone();
+        let mut extra = [
+            1 as *mut c_void,
+            block.as_mut_ptr().cast(),
+            2 as *mut c_void,
+            (&raw mut size).cast(),
+            std::ptr::null_mut(),
+        ];
+        let (none, stream) = (std::ptr::null_mut(), stream.cu_stream());
         // SAFETY: the list names a parameter block and its size, and ends with 0.
-        unsafe {
-            sys::cuLaunchKernel(
-                function,
-                1,
-                1,
-                1,
-                2,
-                1,
-                1,
-                0,
-                stream.cu_stream(),
-                std::ptr::null_mut(),
-                extra.as_mut_ptr(),
-            )
-        }
+        unsafe { sys::cuLaunchKernel(function, 1, 1, 1, 2, 1, 1, 0, stream, none, extra.as_mut_ptr()) }
     };
-    assert_eq!(launch(), OK);
+    assert_eq!(launch(block.len()), OK);
     assert_eq!(stream.clone_dtoh(&values).unwrap(), [-3.0, -6.0]);
-    size -= 1;
-    assert_eq!(launch(), CUresult::CUDA_ERROR_INVALID_VALUE);
+    assert_eq!(launch(block.len() - 1), CUresult::CUDA_ERROR_INVALID_VALUE);
 }
 
 #[test]

@@ -14,7 +14,7 @@ const ONE: LaunchConfig = LaunchConfig { grid_dim: (1, 1, 1), block_dim: (1, 1, 
 #[test]
 fn a_fault_sticks_to_its_context_and_to_no_other() {
     let broken = context();
-    let stream = broken.default_stream();
+    let stream = broken.new_stream().unwrap();
     let poke = kernel(&broken, "poke");
     let mut values = stream.alloc_zeros::<f32>(4).unwrap();
     // SAFETY: the emulator checks the access, which is what is tested.
@@ -40,7 +40,7 @@ fn each_kind_of_fault_has_the_code_of_a_device() {
         ("give_up", CUresult::CUDA_ERROR_LAUNCH_FAILED),
     ] {
         let context = context();
-        let stream = context.default_stream();
+        let stream = context.new_stream().unwrap();
         let kernel = kernel(&context, name);
         let mut bytes = stream.alloc_zeros::<u8>(16).unwrap();
         let mut launch = stream.launch_builder(&kernel);

@@ -280,7 +280,7 @@ fn optimisers() {
     }
 }
 
-struct Linear(linear::Shape, bool);
+pub struct Linear(pub linear::Shape, pub bool);
 
 impl Call for Linear {
     fn name(&self) -> String {

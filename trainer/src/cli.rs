@@ -109,7 +109,7 @@ pub struct Pretrain {
     /// Where to compute: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value_t)]
     pub device: Device,
-    /// What a GPU holds activations and matrices in.
+    /// What activations and matrices are held in; checkpoints are f32 in either case.
     #[arg(long, value_enum, default_value_t)]
     pub storage: Storage,
     /// Continue the run from its last checkpoint, bit for bit; --set may change the learning rate, its schedule and the
@@ -159,7 +159,7 @@ pub struct Generate {
     /// Where to compute: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value_t)]
     pub device: Device,
-    /// What a GPU holds activations and matrices in.
+    /// What activations and matrices are held in; checkpoints are f32 in either case.
     #[arg(long, value_enum, default_value_t)]
     pub storage: Storage,
     /// Print one JSON object.
@@ -191,7 +191,7 @@ pub struct Eval {
     /// Where to compute: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value_t)]
     pub device: Device,
-    /// What a GPU holds activations and matrices in.
+    /// What activations and matrices are held in; checkpoints are f32 in either case.
     #[arg(long, value_enum, default_value_t)]
     pub storage: Storage,
     /// Print one JSON object a line.
@@ -468,7 +468,7 @@ impl Display for Device {
     }
 }
 
-/// What a GPU holds activations and matrices in. Masters, moments, gradients of parameters and checkpoints are f32.
+/// What activations and matrices are held in. Masters, moments, gradients of parameters and checkpoints are f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Storage {
     /// 4 bytes.

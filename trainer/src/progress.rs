@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::metrics::ValidRecord;
+use crate::train::watch::Load;
 
 /// What one step shows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -25,6 +26,8 @@ pub struct Update {
     pub peak_share: Option<f64>,
     /// Seconds left, where they can be told.
     pub eta_s: Option<f64>,
+    /// How the experts are used; none for a dense model.
+    pub load: Option<Load>,
 }
 
 impl Update {
@@ -32,9 +35,17 @@ impl Update {
     #[must_use]
     pub fn line(&self) -> String {
         let peak = self.peak_share.map_or(String::new(), |share| format!(" ({:.0}% of peak)", 100.0 * share));
+        let experts = self.load.map_or(String::new(), |load| {
+            let dead = if load.dead > 0 {
+                format!(", {} of {} dead", load.dead, load.experts)
+            } else {
+                String::new()
+            };
+            format!("  load {:.1}x{dead}", load.busiest)
+        });
         let eta = self.eta_s.map_or(String::new(), |seconds| format!("  ETA {}", duration(seconds)));
         format!(
-            "loss {:.4}  {} tok/s  {}FLOP/s{peak}{eta}",
+            "loss {:.4}  {} tok/s  {}FLOP/s{peak}{experts}{eta}",
             self.loss,
             si(self.tokens_per_s).replace(' ', ""),
             si(self.flops_per_s)

@@ -101,3 +101,18 @@ fn every_command_shows_an_example() {
     }
     check(&trainer::cli::Cli::command(), "");
 }
+
+#[test]
+fn tensorboard_files_lie_beside_the_metrics_and_a_resumed_run_adds_one() {
+    let place = Place::new();
+    succeed(&mut place.pretrain("run", &["--stop-after", "5"]));
+    let files = || support::names(&place.path("run").join("tensorboard"));
+    assert_eq!(files().len(), 1);
+    succeed(&mut place.pretrain("run", &["--resume"]));
+    assert_eq!(files().len(), 2);
+    for file in files() {
+        let bytes = std::fs::read(place.path("run").join("tensorboard").join(file)).unwrap();
+        let has = |tag: &str| bytes.windows(tag.len()).any(|window| window == tag.as_bytes());
+        assert!(has("brain.Event:2") && has("train/loss") && has("experts/busiest"));
+    }
+}

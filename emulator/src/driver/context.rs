@@ -5,6 +5,7 @@ use super::entry::{Host, Out, exports};
 use super::error::{Code, Result, describe};
 use super::state::{Driver, Handle, with_context_stack};
 
+use std::cell::Cell;
 use std::ffi::c_char;
 
 /// A context: what belongs to it dies with it, and a fault in it makes every call in it fail.
@@ -14,6 +15,8 @@ pub(crate) struct Context {
     pub(crate) limits: [usize; LIMITS],
     /// The first fault of a kernel in this context.
     pub(crate) fault: Option<Code>,
+    /// Whether a call has told the program of it.
+    pub(crate) fault_told: Cell<bool>,
 }
 
 /// Limits of a context that can be set and read back.
@@ -23,7 +26,13 @@ const INITIAL_LIMITS: [usize; LIMITS] = [1024, 1 << 20, 8 << 20, 2, 2048, 64, 0]
 
 impl Driver {
     fn create_context(&mut self, flags: u32) -> Handle {
-        self.contexts.insert(Context { flags, cache_preference: 0, limits: INITIAL_LIMITS, fault: None })
+        self.contexts.insert(Context {
+            flags,
+            cache_preference: 0,
+            limits: INITIAL_LIMITS,
+            fault: None,
+            fault_told: Cell::new(false),
+        })
     }
 
     /// Ends a context and everything in it, as a device does.

@@ -28,7 +28,9 @@ enum Recorded {
 
 impl Driver {
     /// Orders `stream` behind what `event` recorded. A stream outside the event's capture joins it.
-    pub(crate) fn wait_event(&mut self, stream: Option<Handle>, event: Handle) -> Result<()> {
+    pub(crate) fn wait_event(&mut self, stream: Handle, event: Handle) -> Result<()> {
+        let context = self.context_to_order()?;
+        let stream = self.stream_in(context, stream)?;
         let capturing = self.capture_of(stream)?;
         let (id, clock) = match &self.events.get(event)?.recorded {
             // Waiting for an event that was never recorded waits for nothing.
@@ -128,12 +130,12 @@ exports! {
 
 impl Driver {
     fn record_event(&mut self, event: Handle, stream: Handle) -> Result<()> {
-        let stream = self.stream(stream)?;
-        let context = self.context()?;
+        let context = self.context_to_order()?;
+        let stream = self.stream_in(context, stream)?;
         if self.events.get(event)?.context != context {
             return Err(Code::INVALID_HANDLE);
         }
-        self.refuse_implicit(stream)?;
+        self.refuse_implicit(context, stream)?;
         let recorded = match (self.capture_of(stream)?, stream) {
             (Some(id), Some(stream)) => {
                 let clock = self.streams.get(stream)?.capture.as_ref().map(|(_, clock)| clock.clone());

@@ -64,7 +64,8 @@ impl Driver {
         stream: Option<Handle>,
         operation: impl FnOnce() -> Operation,
     ) -> Result<bool> {
-        self.refuse_implicit(stream)?;
+        let context = self.context()?;
+        self.refuse_implicit(context, stream)?;
         let (Some(id), Some(handle)) = (self.capture_of(stream)?, stream) else { return Ok(false) };
         let capture = self.captures.get_mut(&id).ok_or(Code::STREAM_CAPTURE_INVALIDATED)?;
         capture.operations.push(operation());
@@ -112,8 +113,7 @@ impl Driver {
     }
 
     /// Work on the legacy stream would wait for every blocking stream, so it fails while one of them captures.
-    pub(crate) fn refuse_implicit(&mut self, stream: Option<Handle>) -> Result<()> {
-        let context = self.context()?;
+    pub(crate) fn refuse_implicit(&mut self, context: Handle, stream: Option<Handle>) -> Result<()> {
         if stream.is_some() {
             return Ok(());
         }

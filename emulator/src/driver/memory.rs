@@ -137,8 +137,9 @@ impl Driver {
     }
 
     fn refuse_in_graph(&mut self, stream: Handle) -> Result<()> {
-        let stream = self.stream(stream)?;
-        self.refuse_implicit(stream)?;
+        let context = self.context()?;
+        let stream = self.stream_in(context, stream)?;
+        self.refuse_implicit(context, stream)?;
         match self.capture_of(stream)? {
             Some(id) => self.invalidate(id, Code::NOT_SUPPORTED),
             None => Ok(()),

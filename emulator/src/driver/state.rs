@@ -157,9 +157,26 @@ impl Driver {
     /// The calling thread's current context, if it is still usable: a context in which a kernel faulted gives that
     /// fault's code for everything, until it is destroyed.
     pub(crate) fn context(&self) -> Result<Handle> {
+        let (handle, context) = self.current_context()?;
+        let Some(code) = context.fault else { return Ok(handle) };
+        context.fault_told.set(true);
+        Err(code)
+    }
+
+    /// [`context`](Self::context) for calls that only order work behind other work. A device would still be running
+    /// the kernel, so they do not tell of a fault first.
+    pub(crate) fn context_to_order(&self) -> Result<Handle> {
+        let (handle, context) = self.current_context()?;
+        match context.fault {
+            Some(code) if context.fault_told.get() => Err(code),
+            _ => Ok(handle),
+        }
+    }
+
+    fn current_context(&self) -> Result<(Handle, &Context)> {
         self.device()?;
         let current = with_context_stack(|stack| stack.last().copied()).ok_or(Code::INVALID_CONTEXT)?;
         let context = self.contexts.get(current).map_err(|_| Code::CONTEXT_IS_DESTROYED)?;
-        context.fault.map_or(Ok(current), Err)
+        Ok((current, context))
     }
 }

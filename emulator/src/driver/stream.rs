@@ -72,6 +72,11 @@ impl Driver {
     /// The object behind a stream handle in the current context; `None` is the legacy stream.
     pub(crate) fn stream(&mut self, handle: Handle) -> Result<Option<Handle>> {
         let context = self.context()?;
+        self.stream_in(context, handle)
+    }
+
+    /// The object behind a stream handle in a context; `None` is the legacy stream.
+    pub(crate) fn stream_in(&mut self, context: Handle, handle: Handle) -> Result<Option<Handle>> {
         match handle {
             0 | LEGACY => Ok(None),
             PER_THREAD => {
@@ -179,7 +184,6 @@ exports! {
 
     /// Makes later work of a stream wait for an event.
     fn cuStreamWaitEvent(stream: Handle, event: Handle, _flags: u32) [driver] {
-        let stream = driver.stream(stream)?;
         driver.wait_event(stream, event)
     }
 

@@ -347,7 +347,7 @@ impl Env<'_> {
 
 #[cold]
 fn misalignment(space: Space, addresses: &Addresses, mask: u32, bytes: u32) -> Box<Fault> {
-    let lane = lanes(mask).find(|&i| addresses[i] % u64::from(bytes) != 0).unwrap_or(0);
+    let lane = lanes(mask).find(|&i| !addresses[i].is_multiple_of(u64::from(bytes))).unwrap_or(0);
     Box::new(Fault::Misaligned { site: at_lane(lane), space, address: addresses[lane], bytes })
 }
 

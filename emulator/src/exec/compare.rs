@@ -157,8 +157,8 @@ impl Registers {
                 SetAs::Ones16 => low * 0xFFFF,
                 SetAs::One32 => low * 1f32.to_bits(),
                 SetAs::HalfOne(kind) => low * one(kind),
-                SetAs::PairOnes => low * 0xFFFF | high * 0xFFFF_0000,
-                SetAs::PairOne(kind) => low * one(kind) | high * one(kind) << 16,
+                SetAs::PairOnes => (low * 0xFFFF) | (high * 0xFFFF_0000),
+                SetAs::PairOne(kind) => (low * one(kind)) | ((high * one(kind)) << 16),
             }
         });
     }

@@ -1,6 +1,7 @@
 //! Conversions (PTX ISA 9.7.9.21, `cvt`).
 
 use super::code::{Cvt, CvtRound, Half, Number, Slot};
+use super::float::{bits32, flush, saturate};
 use super::lanes::Registers;
 use super::rounding::{BF16, Direction, F16, F32, TF32, integer_to_odd, narrow, to_bf16, widen};
 
@@ -31,6 +32,23 @@ impl Registers {
             (Number::F32, Number::S32, false, false) if plain && how.round == CvtRound::Nearest => {
                 let a = *self.word(a);
                 return self.set_word(d, mask, |i| (a[i] as i32 as f32).to_bits());
+            }
+            (Number::F32, Number::F32, false, false) if how.round == CvtRound::None && !how.relu => {
+                let a = *self.word(a);
+                return self.set_word(d, mask, |i| {
+                    let x = f32::from_bits(a[i]);
+                    let x = if how.flush { flush(x) } else { x };
+                    bits32(if how.saturate { saturate(x) } else { x })
+                });
+            }
+            // Clamped, and zero for a NaN: what Rust's casts do too.
+            (Number::S32, Number::F32, false, false) if plain && how.round == CvtRound::IntZero => {
+                let a = *self.word(a);
+                return self.set_word(d, mask, |i| f32::from_bits(a[i]) as i32 as u32);
+            }
+            (Number::U32, Number::F32, false, false) if plain && how.round == CvtRound::IntZero => {
+                let a = *self.word(a);
+                return self.set_word(d, mask, |i| f32::from_bits(a[i]) as u32);
             }
             (Number::F32, Number::Bf16, false, false) if plain => {
                 let a = *self.word(a);
@@ -144,7 +162,7 @@ fn number(how: Cvt, bits: u64) -> u64 {
             } else {
                 x
             };
-            let x = if how.relu && !(x > 0.0) { if x.is_nan() { x } else { 0.0 } } else { x };
+            let x = if how.relu && x <= 0.0 { 0.0 } else { x };
             write_float(how, x, value, same_f64)
         }
         to => {

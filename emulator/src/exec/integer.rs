@@ -143,8 +143,8 @@ impl Registers {
                 CarryOp::Add => a + b + incoming,
                 CarryOp::Sub => a.wrapping_sub(b).wrapping_sub(incoming),
                 CarryOp::MadLo => low(a * b) + c + incoming,
-                CarryOp::MadHiU => (a * b >> 32) + c + incoming,
-                CarryOp::MadHiS => low((signed(a) * signed(b) >> 32) as u64) + c + incoming,
+                CarryOp::MadHiU => ((a * b) >> 32) + c + incoming,
+                CarryOp::MadHiS => low(((signed(a) * signed(b)) >> 32) as u64) + c + incoming,
             };
             out |= u32::from(sum >> 32 != 0) << i;
             sum as u32
@@ -175,8 +175,8 @@ impl Registers {
                 CarryOp::Add => a + b + incoming,
                 CarryOp::Sub => a.wrapping_sub(b).wrapping_sub(incoming),
                 CarryOp::MadLo => low(a * b) + c + incoming,
-                CarryOp::MadHiU => (a * b >> 64) + c + incoming,
-                CarryOp::MadHiS => low((signed(a) * signed(b) >> 64) as u128) + c + incoming,
+                CarryOp::MadHiU => ((a * b) >> 64) + c + incoming,
+                CarryOp::MadHiS => low(((signed(a) * signed(b)) >> 64) as u128) + c + incoming,
             };
             out |= u32::from(sum >> 64 != 0) << i;
             sum as u64
@@ -406,8 +406,8 @@ fn short(op: Int, a: u16, wide_b: u32, c: u16) -> u32 {
 
 fn long(op: Int, a: u64, b: u64, c: u64) -> u64 {
     let (signed_a, signed_b) = (a as i64, b as i64);
-    let high = (u128::from(a) * u128::from(b) >> 64) as u64;
-    let signed_high = (i128::from(signed_a) * i128::from(signed_b) >> 64) as u64;
+    let high = ((u128::from(a) * u128::from(b)) >> 64) as u64;
+    let signed_high = ((i128::from(signed_a) * i128::from(signed_b)) >> 64) as u64;
     match op {
         Int::MulHiU => high,
         Int::MulHiS => signed_high,

@@ -105,7 +105,7 @@ fn check(program: &Program, index: usize, config: &LaunchConfig, params: &[u8]) 
     if shared > MAX_SHARED {
         return refuse(format!("{shared} bytes of shared memory of at most {MAX_SHARED}"));
     }
-    if params.len() as u64 != u64::from(entry.param_bytes) {
+    if (params.len() as u64) < u64::from(entry.param_bytes) {
         return refuse(format!(
             "{} bytes of parameters, but the entry has {}",
             params.len(),

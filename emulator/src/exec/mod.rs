@@ -11,6 +11,7 @@ mod convert;
 mod decode;
 mod float;
 mod integer;
+mod kinds;
 mod lanes;
 mod launch;
 mod layout;

@@ -116,72 +116,53 @@ impl Env<'_> {
 
     /// Control flow, and what involves more than the lanes' own registers.
     fn rare_step(&mut self, warp: &mut Warp, instr: &Instr, mask: u32) -> Result<Flow, Box<Fault>> {
+        let together = match instr.op {
+            Op::Mma { .. } | Op::LoadMatrix { .. } | Op::StoreMatrix { .. } | Op::MoveMatrix { .. } => {
+                self.gather(warp, ALL, mask)?
+            }
+            Op::Shuffle { members, .. }
+            | Op::Vote { members, .. }
+            | Op::Match { members, .. }
+            | Op::Redux { members, .. }
+            | Op::Elect { members, .. }
+            | Op::WarpBarrier { members } => self.gather_members(warp, members, mask)?,
+            Op::Barrier { aligned: true, .. } => self.gather(warp, warp.live, mask)?,
+            _ => true,
+        };
+        if !together {
+            return Ok(Flow::Jump);
+        }
         match &instr.op {
             &Op::Mma { shape, d, a, b, c } => {
-                if !gather(warp, ALL, mask)? {
-                    return Ok(Flow::Jump);
-                }
                 warp.registers.mma(shape, d, a, b, c);
                 warp.mma_flops += shape.flops();
             }
             &Op::LoadMatrix { count, transposed, d, from } => {
-                if !gather(warp, ALL, mask)? {
-                    return Ok(Flow::Jump);
-                }
                 self.load_matrix(warp, (count, transposed), d, from)?;
             }
             &Op::StoreMatrix { count, transposed, a, to } => {
-                if !gather(warp, ALL, mask)? {
-                    return Ok(Flow::Jump);
-                }
                 self.store_matrix(warp, (count, transposed), a, to)?;
             }
             &Op::MoveMatrix { d, a } => {
-                if !gather(warp, ALL, mask)? {
-                    return Ok(Flow::Jump);
-                }
                 warp.registers.move_matrix(d, a);
             }
-            &Op::Shuffle { how, d, p, a, b, c, members } => {
-                if !gather_members(warp, members, mask)? {
-                    return Ok(Flow::Jump);
-                }
+            &Op::Shuffle { how, d, p, a, b, c, .. } => {
                 warp.registers.shuffle(how, mask, (d, p), [a, b, c]);
             }
             &Op::Vote { how, d, p, negated, members } => {
-                if !gather_members(warp, members, mask)? {
-                    return Ok(Flow::Jump);
-                }
                 let value = predicate(warp.registers.pred(p), negated);
                 warp.registers.vote(how, mask, d, value, members);
             }
             &Op::Match { all, long, d, p, a, members } => {
-                if !gather_members(warp, members, mask)? {
-                    return Ok(Flow::Jump);
-                }
                 warp.registers.match_values((all, long), mask, (d, p), a, members);
             }
             &Op::Redux { op, d, a, members } => {
-                if !gather_members(warp, members, mask)? {
-                    return Ok(Flow::Jump);
-                }
                 warp.registers.reduce(op, mask, d, a, members);
             }
             &Op::Elect { d, p, members } => {
-                if !gather_members(warp, members, mask)? {
-                    return Ok(Flow::Jump);
-                }
                 warp.registers.elect(mask, d, p, members);
             }
-            &Op::WarpBarrier { members } => {
-                if !gather_members(warp, members, mask)? {
-                    return Ok(Flow::Jump);
-                }
-            }
-            &Op::Barrier { what, id, threads, aligned } => {
-                if aligned && !gather(warp, warp.live, mask)? {
-                    return Ok(Flow::Jump);
-                }
+            &Op::Barrier { what, id, threads, .. } => {
                 return Ok(Flow::Arrive { what, id, threads, mask });
             }
             &Op::Atomic { op, long, bytes, d, at, b, c } => {
@@ -252,7 +233,7 @@ impl Env<'_> {
                     line: 0,
                 }));
             }
-            // `step` has dealt with the rest.
+            // A warp barrier has done its work, and `step` has dealt with the rest.
             _ => {}
         }
         Ok(Flow::Next)
@@ -279,45 +260,50 @@ impl Env<'_> {
         }
         warp.choose();
     }
+
+    /// Whether the lanes of `mask` are all that the instruction needs; else they wait for the others.
+    fn gather(&self, warp: &mut Warp, needed: u32, mask: u32) -> Result<bool, Box<Fault>> {
+        let gone = needed & !warp.live;
+        if gone != 0 {
+            let detail = format!("all 32 lanes are needed; those of {gone:#010x} have exited or never were");
+            let site = at_lane(mask.trailing_zeros() as usize);
+            return Err(Box::new(Fault::DivergentBarrier { site, detail }));
+        }
+        if needed & !mask == 0 {
+            return Ok(true);
+        }
+        let rest = warp.active & !mask;
+        if rest != 0 {
+            let next = warp.pc + 1;
+            warp.park(rest, next, Wait::Ready);
+            warp.active = mask;
+        }
+        let leaving = warp
+            .parked
+            .iter()
+            .filter(|group| group.wait == Wait::Ready && self.launch.code.ends_at(group.pc))
+            .fold(0, |lanes, group| lanes | group.mask);
+        warp.wait(Wait::Lanes { needed, leaving });
+        Ok(false)
+    }
+
+    /// As [`gather`](Self::gather) for the member masks that the lanes themselves name.
+    fn gather_members(&self, warp: &mut Warp, members: Slot, mask: u32) -> Result<bool, Box<Fault>> {
+        let members = *warp.registers.word(members);
+        let mut needed = 0;
+        for lane in lanes(mask) {
+            if members[lane] >> lane & 1 == 0 {
+                let detail = format!("lane {lane} is not in its own member mask {:#010x}", members[lane]);
+                return Err(Box::new(Fault::InvalidOperand { site: at_lane(lane), detail }));
+            }
+            needed |= members[lane];
+        }
+        let needed = needed & warp.live;
+        self.gather(warp, needed, mask)
+    }
 }
 
 #[inline(always)]
 fn predicate(value: u32, negated: bool) -> u32 {
     value ^ if negated { u32::MAX } else { 0 }
-}
-
-/// Whether the lanes of `mask` are all that the instruction needs; else they wait for the others.
-fn gather(warp: &mut Warp, needed: u32, mask: u32) -> Result<bool, Box<Fault>> {
-    let gone = needed & !warp.live;
-    if gone != 0 {
-        let detail = format!("all 32 lanes are needed; those of {gone:#010x} have exited or never were");
-        let site = at_lane(mask.trailing_zeros() as usize);
-        return Err(Box::new(Fault::DivergentBarrier { site, detail }));
-    }
-    if needed & !mask == 0 {
-        return Ok(true);
-    }
-    let rest = warp.active & !mask;
-    if rest != 0 {
-        let next = warp.pc + 1;
-        warp.park(rest, next, Wait::Ready);
-        warp.active = mask;
-    }
-    warp.wait(Wait::Lanes(needed));
-    Ok(false)
-}
-
-/// As [`gather`] for the member masks that the lanes themselves name.
-fn gather_members(warp: &mut Warp, members: Slot, mask: u32) -> Result<bool, Box<Fault>> {
-    let members = *warp.registers.word(members);
-    let mut needed = 0;
-    for lane in lanes(mask) {
-        if members[lane] >> lane & 1 == 0 {
-            let detail = format!("lane {lane} is not in its own member mask {:#010x}", members[lane]);
-            return Err(Box::new(Fault::InvalidOperand { site: at_lane(lane), detail }));
-        }
-        needed |= members[lane];
-    }
-    let needed = needed & warp.live;
-    gather(warp, needed, mask)
 }

@@ -4,7 +4,7 @@
 //! their paths join; any choice of group is one that independent thread scheduling may make.
 
 use super::async_copy::CopyQueue;
-use super::code::Code;
+use super::code::{Code, Op};
 use super::lanes::Registers;
 
 /// Why a group of lanes does not run.
@@ -12,8 +12,9 @@ use super::lanes::Registers;
 pub(crate) enum Wait {
     /// It could; another one does.
     Ready,
-    /// For these lanes to reach the same instruction.
-    Lanes(u32),
+    /// For the lanes of `needed` to reach the same instruction. Those of `leaving` may exit instead: they were about to when the wait
+    /// began, as threads without work do at the start of a kernel.
+    Lanes { needed: u32, leaving: u32 },
     /// At a barrier of the block.
     Barrier,
 }
@@ -178,7 +179,10 @@ impl Warp {
         self.live &= !mask;
         self.active &= !mask;
         for group in &mut self.parked {
-            if matches!(group.wait, Wait::Lanes(_)) {
+            // Where a needed lane ends elsewhere, the group waits for ever, and is found when nothing runs any more.
+            if let Wait::Lanes { needed, leaving } = group.wait
+                && mask & needed & !leaving == 0
+            {
                 group.wait = Wait::Ready;
             }
         }
@@ -200,9 +204,30 @@ impl Warp {
         self.note_meet();
     }
 
+    /// Lets groups pass that wait at `bar.warp.sync` in different places, if together they are all that one of them needs.
+    pub(super) fn pass_warp_barrier(&mut self, code: &Code) -> bool {
+        let at_barrier = |group: &&Group| matches!(code.instrs[group.pc as usize].op, Op::WarpBarrier { .. });
+        let waiting: Vec<Group> = self.parked.iter().filter(at_barrier).copied().collect();
+        let arrived = waiting.iter().fold(0, |lanes, group| lanes | group.mask);
+        let complete =
+            |group: &&Group| matches!(group.wait, Wait::Lanes { needed, .. } if needed & !arrived == 0);
+        let Some(Wait::Lanes { needed, .. }) = waiting.iter().find(complete).map(|group| group.wait) else {
+            return false;
+        };
+        for group in waiting.into_iter().filter(|group| group.mask & needed != 0) {
+            self.parked.retain(|parked| *parked != group);
+            self.park(group.mask, group.pc + 1, Wait::Ready);
+        }
+        self.choose();
+        true
+    }
+
     /// Called where the running group has come to or past a parked one: joins those at the same instruction and yields to one behind.
     #[cold]
     pub(super) fn meet_others(&mut self) {
+        if self.active == 0 {
+            return;
+        }
         self.favoured = self.favoured.saturating_sub(1);
         let (pc, mut joined) = (self.pc, 0);
         self.parked.retain(|group| {

@@ -23,7 +23,7 @@ macro_rules! atomic_at {
     ($name:ident, $atomic:ty) => {
         fn $name(words: &[AtomicU64], offset: usize) -> &$atomic {
             const WIDTH: usize = size_of::<$atomic>();
-            assert!(offset % WIDTH == 0 && offset + WIDTH <= words.len() * 8);
+            assert!(offset.is_multiple_of(WIDTH) && offset + WIDTH <= words.len() * 8);
             // SAFETY: the range [offset, offset + WIDTH) lies inside `words` and is aligned, both asserted above; `words` starts at a
             // multiple of 8; the memory is only ever accessed through atomics, which have interior mutability; the borrow lives as
             // long as `words`.
@@ -161,8 +161,8 @@ impl Allocation {
             return true;
         }
         match bytes {
-            4 if offset % 4 == 0 => at32(&self.written, offset).load(Relaxed) == ALL_WRITTEN as u32,
-            8 if offset % 8 == 0 => at64(&self.written, offset).load(Relaxed) == ALL_WRITTEN,
+            4 if offset.is_multiple_of(4) => at32(&self.written, offset).load(Relaxed) == ALL_WRITTEN as u32,
+            8 if offset.is_multiple_of(8) => at64(&self.written, offset).load(Relaxed) == ALL_WRITTEN,
             _ => (offset..offset + bytes).all(|byte| at8(&self.written, byte).load(Relaxed) == 1),
         }
     }

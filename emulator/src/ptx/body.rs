@@ -371,13 +371,11 @@ impl<'a> Body<'a, '_, '_> {
             }
         };
         while !self.parser.accept(']') {
-            if self.parser.accept('+') {
-                offset += self.parser.integer()?;
-            } else if self.parser.peek() == Some(Token::Punctuation('-')) {
-                offset += self.parser.integer()?;
-            } else {
+            // A minus belongs to the number.
+            if !self.parser.accept('+') && self.parser.peek() != Some(Token::Punctuation('-')) {
                 return self.parser.error("`]`");
             }
+            offset = offset.wrapping_add(self.parser.integer()?);
         }
         Ok(Operand::Address { base, offset })
     }

@@ -56,12 +56,12 @@ pub fn run<W: Work>(device: Device, storage: Storage, threads: usize, work: W) -
     if let Some(gpu) = gpu {
         return gpu.run(work);
     }
-    if storage != Storage::F32 {
-        return Err(Error::Usage("--storage bf16 needs a GPU; the processor computes in f32".into()));
-    }
     let cpu = cpu(threads)?;
-    let peak = if W::PEAK { peak(&cpu) } else { None };
-    work.on(cpu, Start { peak, note })
+    let start = Start { peak: if W::PEAK { peak(&cpu) } else { None }, note };
+    match storage {
+        Storage::F32 => work.on(cpu, start),
+        Storage::Bf16 => work.on(cpu.storing::<half::bf16>(), start),
+    }
 }
 
 #[cfg(feature = "cuda")]

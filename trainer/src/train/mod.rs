@@ -15,3 +15,4 @@ pub mod schedule;
 pub mod session;
 pub mod text;
 pub mod throughput;
+pub mod watch;

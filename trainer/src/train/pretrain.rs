@@ -1,6 +1,7 @@
 //! The loop: step, validate, save, tell.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use super::interrupt;
 use super::session::{Outcome, Session};
 use super::text::Text;
 use super::throughput::Throughput;
+use super::watch::Watch;
 use crate::checkpoint::folder;
 use crate::config::{Config, Losses as Weights};
 use crate::error::{Error, Result};
@@ -21,6 +23,7 @@ use crate::model::{LayerLosses, Losses};
 use crate::progress::{Mode, Progress, Update};
 use crate::replace::replace_with;
 use crate::report::{self, RunInfo};
+use crate::tensorboard::EventWriter;
 
 /// What the command line says beside the configuration.
 pub struct Options {
@@ -80,6 +83,7 @@ pub fn pretrain<B: Backend>(backend: B, config: Config, options: Options) -> Res
         progress.note("the warm-up is not shorter than the run: the learning rate never reaches its peak");
     }
     let backend = Arc::new(backend);
+    let lock = options.run.lock()?;
     let (session, metrics, before) = match &options.resume {
         None => {
             let session = Session::new(backend, config, &text)?;
@@ -103,7 +107,12 @@ pub fn pretrain<B: Backend>(backend: B, config: Config, options: Options) -> Res
             (session, metrics, last_step(&options.run)?.map_or(0.0, |record| record.elapsed_s))
         }
     };
+    let events = options.run.events();
+    let events = EventWriter::create(&events, session.step).map_err(Error::io("write", &events))?;
     Loop {
+        watch: Watch::default(),
+        events,
+        _lock: lock,
         saved: options.resume.as_ref().map(|_| session.step),
         loss: last_step(&options.run)?.map(|record| record.loss),
         valid: last_valid(&options.run)?,
@@ -128,6 +137,10 @@ struct Loop<B: Backend> {
     saved: Option<u64>,
     loss: Option<f64>,
     valid: Option<ValidRecord>,
+    watch: Watch,
+    events: EventWriter,
+    /// Held as long as the run writes into its folder.
+    _lock: File,
 }
 
 impl<B: Backend> Loop<B> {
@@ -179,6 +192,18 @@ impl<B: Backend> Loop<B> {
             elapsed_s: self.clock.elapsed(),
             expert_load: outcome.counts.iter().map(|counts| LoadSummary::of_counts(counts)).collect(),
         }))?;
+        let load = self.watch.step(session.step, &outcome.counts);
+        let (busiest, dead) = load.map_or((f64::NAN, f64::NAN), |load| (load.busiest, load.dead as f64));
+        let scalars = [
+            ("train/loss", loss),
+            ("train/cross_entropy", outcome.losses.cross_entropy),
+            ("train/gradient_norm", outcome.grad_norm),
+            ("train/learning_rate", outcome.lr),
+            ("speed/tokens_per_s", outcome.tokens as f64 / seconds),
+            ("experts/busiest", busiest),
+            ("experts/dead", dead),
+        ];
+        self.events.scalars(session.step, scalars).map_err(Error::io("write", self.events.path()))?;
         let flops_per_s = self.clock.flops_per_s();
         self.progress.step(&Update {
             step: session.step,
@@ -188,6 +213,7 @@ impl<B: Backend> Loop<B> {
             flops_per_s,
             peak_share: self.options.peak_share(flops_per_s),
             eta_s: self.clock.eta(session.config.train.steps - session.step),
+            load,
         });
         Ok(())
     }
@@ -200,6 +226,14 @@ impl<B: Backend> Loop<B> {
         let json = serde_json::to_string(&routing).map_err(|error| Error::checkpoint(&path, error))?;
         put(&path, &json)?;
         self.metrics.append(&Record::Valid(record.clone()))?;
+        let tags: Vec<(String, f64)> = record
+            .domains
+            .iter()
+            .map(|(name, domain)| (format!("valid/bits_per_byte/{name}"), domain.bits_per_byte))
+            .chain([("valid/bits_per_byte".to_owned(), record.bits_per_byte())])
+            .collect();
+        let scalars = tags.iter().map(|(tag, value)| (tag.as_str(), *value));
+        self.events.scalars(record.step, scalars).map_err(Error::io("write", self.events.path()))?;
         self.progress.valid(&record);
         self.valid = Some(record);
         report::write(self.options.run.root())?;

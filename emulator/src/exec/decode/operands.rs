@@ -233,7 +233,11 @@ impl Current<'_, '_> {
                     Class::Long => Base::Long(slot),
                     Class::Pred => return Err("a predicate as an address".to_owned()),
                 };
-                let space = if space == Space::Param { Space::Generic } else { space };
+                // `mov` of a parameter's name gives its offset where it lies: in the entry's block, or in local memory.
+                let space = match space {
+                    Space::Param if !self.source.is_entry => Space::Local,
+                    space => space,
+                };
                 Address { space, base, offset: *offset }
             }
             ast::Base::Variable(variable) => {
