@@ -23,7 +23,8 @@ pub struct Kernel {
 #[derive(Debug, Default, PartialEq)]
 pub struct Code {
     pub registers: u32,
-    /// Shared memory that the code itself declares, in bytes.
+    /// Shared memory that the code itself declares, in bytes. From sm_90 on, cuobjdump counts what the system takes of each
+    /// block with it, which is left out here.
     pub shared: u32,
     /// Loads and stores of local memory.
     pub spills: usize,
@@ -108,7 +109,9 @@ fn usage(text: &str) -> BTreeMap<(String, String), (u32, u32)> {
                 let mut words = line.split_whitespace().filter_map(|word| word.strip_prefix(key));
                 words.find_map(|value| value.parse().ok()).unwrap_or(0)
             };
-            found.insert((target.clone(), kernel.clone()), (value("REG:"), value("SHARED:")));
+            let system = if target == "sm_80" { 0 } else { 1024 };
+            let shared = value("SHARED:").saturating_sub(system);
+            found.insert((target.clone(), kernel.clone()), (value("REG:"), shared));
         }
     }
     found
@@ -173,9 +176,9 @@ mod tests {
     #[test]
     fn usage_is_read_by_target_and_kernel() {
         let text = "arch = sm_80\nResource usage:\n Function emo_a_f32:\n  REG:42 STACK:0 SHARED:1024 LOCAL:0\n\
-                    arch = sm_90a\n Function emo_a_f32:\n  REG:40 STACK:0 SHARED:0 LOCAL:0\n";
+                    arch = sm_90a\n Function emo_a_f32:\n  REG:40 STACK:0 SHARED:2048 LOCAL:0\n";
         let key = |target: &str| (target.to_owned(), "emo_a_f32".to_owned());
-        assert_eq!(usage(text), BTreeMap::from([(key("sm_80"), (42, 1024)), (key("sm_90a"), (40, 0))]));
+        assert_eq!(usage(text), BTreeMap::from([(key("sm_80"), (42, 1024)), (key("sm_90a"), (40, 1024))]));
     }
 
     #[test]
