@@ -1,6 +1,6 @@
 //! The CPU's attention against the specification.
 
-use crate::agree::{Call, Outputs, agree, values};
+use crate::agree::{Call, Outputs, agree_stored, values};
 use crate::device::{reals, segments, unset};
 use crate::shapes::{Size, attentions, documents};
 use emo::Backend;
@@ -17,6 +17,9 @@ impl Call for Attention {
     }
     fn terms(&self) -> f64 {
         self.shape.longest as f64 / 16.0
+    }
+    fn stages(&self) -> f64 {
+        8.0
     }
     fn on<B: Backend>(&self, b: &B) -> Outputs {
         let shape = self.shape;
@@ -57,10 +60,10 @@ fn agrees_with_the_specification() {
         let longest = offsets.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0) as usize;
         for (heads, kv_heads, head_dim) in [(1, 1, 1), (4, 2, 7), (3, 1, 40), (2, 2, 64)] {
             let shape = Shape { tokens, heads, kv_heads, head_dim, longest };
-            agree(&Attention { offsets: offsets.clone(), shape });
+            agree_stored(&Attention { offsets: offsets.clone(), shape });
         }
     }
     for (shape, offsets) in attentions(Size::Small) {
-        agree(&Attention { offsets, shape });
+        agree_stored(&Attention { offsets, shape });
     }
 }

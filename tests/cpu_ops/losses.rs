@@ -1,6 +1,6 @@
 //! Losses on routing.
 
-use crate::agree::{Call, Outputs, agree, indices, values};
+use crate::agree::{Call, Outputs, agree, agree_stored, indices, values};
 use crate::device::{Held, hold, reals, segments, unset, unset_indices};
 use crate::shapes::{self, Layer, Routed, Size, documents};
 use emo::Backend;
@@ -163,10 +163,10 @@ fn redundancies() {
     for (tokens, top_k, routed_k, width) in
         [(0, 3, 2, 4), (1, 2, 2, 5), (40, 4, 3, 33), (70, 8, 8, 16), (9, 2, 1, 7), (5, 2, 0, 7)]
     {
-        agree(&Redundancy { tokens, top_k, routed_k, width });
+        agree_stored(&Redundancy { tokens, top_k, routed_k, width });
     }
     for Layer { shape, .. } in shapes::layers(Size::Small) {
         let experts::Shape { tokens, top_k, width, .. } = shape;
-        agree(&Redundancy { tokens, top_k, routed_k: top_k, width });
+        agree_stored(&Redundancy { tokens, top_k, routed_k: top_k, width });
     }
 }

@@ -1,6 +1,6 @@
 //! Plan, dispatch, combine, and the experts over a plan.
 
-use crate::agree::{Call, Outputs, agree, indices, values, widen};
+use crate::agree::{Call, Outputs, agree_stored, indices, values, widen};
 use crate::device::{Held, hold, reals, unset, unset_indices};
 use crate::shapes::{self, Layer, Size};
 use emo::Backend;
@@ -104,10 +104,10 @@ fn moves() {
         (17_000, 3, 40, 1, 37),
         (7, 2, 2000, 3, 2000),
     ] {
-        agree(&Moves { shape: Shape { tokens, top_k, experts }, width, used });
+        agree_stored(&Moves { shape: Shape { tokens, top_k, experts }, width, used });
     }
     for (shape, width) in shapes::moves(Size::Small) {
-        agree(&Moves { shape, width, used: shape.experts });
+        agree_stored(&Moves { shape, width, used: shape.experts });
     }
 }
 
@@ -123,6 +123,9 @@ impl Call for Experts {
     }
     fn terms(&self) -> f64 {
         (self.shape.width * self.shape.hidden).max(self.shape.rows()) as f64 / 4.0
+    }
+    fn stages(&self) -> f64 {
+        16.0
     }
     fn on<B: Backend>(&self, b: &B) -> Outputs {
         let Self { shape, extra } = *self;
@@ -237,10 +240,10 @@ fn experts_over_a_plan() {
     {
         for (gated, activation) in [(true, Activation::Silu), (false, Activation::GeluTanh)] {
             let shape = experts::Shape { tokens, top_k, experts, width, hidden, gated, activation };
-            agree(&Experts { shape, extra: gated });
+            agree_stored(&Experts { shape, extra: gated });
         }
     }
     for Layer { shape, .. } in shapes::layers(Size::Small) {
-        agree(&Experts { shape, extra: false });
+        agree_stored(&Experts { shape, extra: false });
     }
 }

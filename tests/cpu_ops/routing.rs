@@ -1,6 +1,6 @@
 //! Router logits, smoothing, pools and the router.
 
-use crate::agree::{Call, Outputs, agree, machines, values, widen};
+use crate::agree::{Call, Outputs, agree, agree_stored, machines, values, widen};
 use crate::device::{Held, HeldSegments, hold, reals, segments, unset, unset_indices};
 use crate::shapes::{self, Routing, Size, documents, routings};
 use emo::Backend;
@@ -45,9 +45,9 @@ impl Call for Logits {
 #[test]
 fn logits() {
     for (tokens, width, experts) in [(0, 4, 3), (1, 1, 1), (3, 8, 4), (37, 67, 33), (300, 40, 70)] {
-        agree(&Logits(router_logits::Shape { tokens, width, experts }));
+        agree_stored(&Logits(router_logits::Shape { tokens, width, experts }));
     }
-    shapes::router_logits(Size::Small).into_iter().for_each(|shape| agree(&Logits(shape)));
+    shapes::router_logits(Size::Small).into_iter().for_each(|shape| agree_stored(&Logits(shape)));
 }
 
 /// Routing decisions hang on the last digit: logits are the same bits whatever the instruction set, the tile a token

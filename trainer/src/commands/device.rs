@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use emo::cpu::simd::Storage;
 use emo::cpu::threads::Threads;
 use emo::cpu::{Cpu, peak};
 
@@ -29,9 +30,9 @@ pub fn cpu(threads: usize) -> Result<Cpu> {
     Ok(if threads == 0 { Cpu::all_cores()? } else { Cpu::new(threads)? })
 }
 
-/// Measured f32 multiply-add rate of the same threads, in FLOP a second.
-pub fn peak(cpu: &Cpu) -> Option<f64> {
+/// Measured multiply-add rate of the same threads on what they store, in FLOP a second.
+pub fn peak<T: Storage>(cpu: &Cpu<T>) -> Option<f64> {
     let threads = Threads::new(cpu.threads()).ok()?;
-    let gflops = (0..MEASUREMENTS).map(|_| peak::fma_gflops(&threads, cpu.isa(), MEASURE));
+    let gflops = (0..MEASUREMENTS).map(|_| peak::gflops::<T>(&threads, cpu.isa(), MEASURE));
     gflops.reduce(f64::max).map(|best| 1e9 * best)
 }

@@ -2,11 +2,15 @@
 
 use std::path::Path;
 
+use emo::cpu::Cpu;
+use emo::cpu::simd::Storage;
+use half::bf16;
+
 use super::device;
 use crate::checkpoint::folder;
 use crate::checkpoint::state::CONFIG;
 use crate::cli::{Device, Pretrain};
-use crate::config::Config;
+use crate::config::{Config, Dtype};
 use crate::error::{Error, Result};
 use crate::train::folder::RunFolder;
 use crate::train::pretrain::{Options, pretrain};
@@ -48,7 +52,7 @@ pub fn run(args: &Pretrain) -> Result<()> {
         run.refuse_if_used(args.force)?;
         (config, run, None)
     };
-    let mut options = Options {
+    let options = Options {
         run,
         peak: None,
         resume,
@@ -61,10 +65,17 @@ pub fn run(args: &Pretrain) -> Result<()> {
     match args.device {
         Device::Auto | Device::Cpu => {
             let cpu = device::cpu(config.run.threads)?;
-            options.peak = device::peak(&cpu);
-            pretrain(cpu, config, options)
+            match config.train.dtype {
+                Dtype::F32 => on(cpu, config, options),
+                Dtype::Bf16 => on(cpu.storing::<bf16>(), config, options),
+            }
         }
     }
+}
+
+fn on<T: Storage>(cpu: Cpu<T>, config: Config, mut options: Options) -> Result<()> {
+    options.peak = device::peak(&cpu);
+    pretrain(cpu, config, options)
 }
 
 fn overrides(args: &Pretrain) -> Vec<String> {

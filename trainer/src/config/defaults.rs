@@ -95,7 +95,7 @@ impl Default for Data {
 
 impl Default for Train {
     fn default() -> Self {
-        Self { steps: 1000, batch: 8, micro_batch: 0, clip: 1.0 }
+        Self { steps: 1000, batch: 8, micro_batch: 0, clip: 1.0, dtype: Dtype::F32 }
     }
 }
 

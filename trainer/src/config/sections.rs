@@ -299,6 +299,19 @@ pub struct Train {
     pub micro_batch: usize,
     /// Global gradient norm above which gradients are scaled down; 0 = never.
     pub clip: f64,
+    /// What activations, their gradients and the matrices of products are stored in. Sums, the router, parameters, their
+    /// gradients and moments, and checkpoints are f32 in either case.
+    pub dtype: Dtype,
+}
+
+/// A storage type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// 32 bits.
+    F32,
+    /// 16 bits: the range of f32 with 8 significant bits.
+    Bf16,
 }
 
 /// `[optimiser]`: AdamW.
