@@ -4,27 +4,34 @@ mod harness;
 
 use emo::Backend;
 use emo::ops::experts::{Backward, Forward};
+use half::bf16;
 use harness::plan::plan;
-use harness::{Bench, cpu, floats, floors, shapes, zeros};
+use harness::{Bench, cpu, floats, floors, shapes, stored, zeros};
 
 fn main() {
-    let (cpu, mut bench) = (cpu(), Bench::new());
+    let mut bench = Bench::new();
+    measure(&cpu(), &mut bench);
+    measure(&cpu().storing::<bf16>(), &mut bench);
+    bench.finish();
+}
+
+fn measure<B: Backend>(cpu: &B, bench: &mut Bench) {
     for layer in shapes::layers(bench.size) {
-        let (case, shape) = (layer.name(), layer.shape);
-        let [forward, backward] = floors::experts(shape);
-        let plan = plan(&cpu, layer.slots(), &layer.choices());
-        let x = floats(&cpu, shape.tokens * shape.width, 1);
-        let w_in = floats(&cpu, shape.experts * shape.pre() * shape.width, 2);
-        let w_out = floats(&cpu, shape.experts * shape.width * shape.hidden, 3);
-        let weights = floats(&cpu, shape.rows(), 4);
-        let dy = floats(&cpu, shape.tokens * shape.width, 5);
-        let mut pre = zeros(&cpu, shape.rows() * shape.pre());
-        let mut rows = zeros(&cpu, shape.rows() * shape.width);
-        let mut dx_rows = zeros(&cpu, shape.rows() * shape.width);
-        let mut dweights = zeros(&cpu, shape.rows());
-        let mut dw_in = zeros(&cpu, shape.experts * shape.pre() * shape.width);
-        let mut dw_out = zeros(&cpu, shape.experts * shape.width * shape.hidden);
-        let mut workspace = zeros(&cpu, cpu.experts_workspace(shape));
+        let (case, shape) = (format!("{}{}", stored::<B>(), layer.name()), layer.shape);
+        let [forward, backward] = floors::experts(shape, size_of::<B::Storage>());
+        let plan = plan(cpu, layer.slots(), &layer.choices());
+        let x = floats(cpu, shape.tokens * shape.width, 1);
+        let w_in = floats(cpu, shape.experts * shape.pre() * shape.width, 2);
+        let w_out = floats(cpu, shape.experts * shape.width * shape.hidden, 3);
+        let weights = floats(cpu, shape.rows(), 4);
+        let dy = floats(cpu, shape.tokens * shape.width, 5);
+        let mut pre = zeros(cpu, shape.rows() * shape.pre());
+        let mut rows = zeros(cpu, shape.rows() * shape.width);
+        let mut dx_rows = zeros(cpu, shape.rows() * shape.width);
+        let mut dweights = zeros(cpu, shape.rows());
+        let mut dw_in = zeros(cpu, shape.experts * shape.pre() * shape.width);
+        let mut dw_out = zeros(cpu, shape.experts * shape.width * shape.hidden);
+        let mut workspace = zeros(cpu, cpu.experts_workspace(shape));
         bench.run("experts_forward", &case, forward, || {
             cpu.experts_forward(Forward {
                 shape,
@@ -59,5 +66,4 @@ fn main() {
             })
         });
     }
-    bench.finish();
 }

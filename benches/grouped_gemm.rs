@@ -4,23 +4,31 @@ mod harness;
 
 use emo::Backend;
 use emo::ops::grouped_gemm::{Dgrad, Forward, Wgrad};
+use half::bf16;
 use harness::plan::plan;
-use harness::{Bench, cpu, floats, floors, shapes, zeros};
+use harness::{Bench, cpu, floats, floors, shapes, stored, zeros};
 
 fn main() {
-    let (cpu, mut bench) = (cpu(), Bench::new());
+    let mut bench = Bench::new();
+    measure(&cpu(), &mut bench);
+    measure(&cpu().storing::<bf16>(), &mut bench);
+    bench.finish();
+}
+
+fn measure<B: Backend>(cpu: &B, bench: &mut Bench) {
     for layer in shapes::layers(bench.size) {
-        let (case, shape) = (layer.name(), layer.input_projection());
-        let [forward, dgrad, wgrad] = floors::grouped_gemm(shape, layer.shape.tokens);
-        let plan = plan(&cpu, layer.slots(), &layer.choices());
+        let (case, shape) = (format!("{}{}", stored::<B>(), layer.name()), layer.input_projection());
+        let [forward, dgrad, wgrad] =
+            floors::grouped_gemm(shape, layer.shape.tokens, size_of::<B::Storage>());
+        let plan = plan(cpu, layer.slots(), &layer.choices());
         let weights = shape.groups * shape.inputs * shape.outputs;
-        let x = floats(&cpu, layer.shape.tokens * shape.inputs, 1);
-        let w = floats(&cpu, weights, 2);
-        let dy = floats(&cpu, shape.rows * shape.outputs, 3);
-        let mut y = zeros(&cpu, shape.rows * shape.outputs);
-        let mut dx = zeros(&cpu, shape.rows * shape.inputs);
-        let mut dw = zeros(&cpu, weights);
-        let mut workspace = zeros(&cpu, cpu.grouped_gemm_workspace(shape));
+        let x = floats(cpu, layer.shape.tokens * shape.inputs, 1);
+        let w = floats(cpu, weights, 2);
+        let dy = floats(cpu, shape.rows * shape.outputs, 3);
+        let mut y = zeros(cpu, shape.rows * shape.outputs);
+        let mut dx = zeros(cpu, shape.rows * shape.inputs);
+        let mut dw = zeros(cpu, weights);
+        let mut workspace = zeros(cpu, cpu.grouped_gemm_workspace(shape));
         bench.run("grouped_gemm_forward", &case, forward, || {
             cpu.grouped_gemm_forward(Forward {
                 shape,
@@ -56,5 +64,4 @@ fn main() {
             })
         });
     }
-    bench.finish();
 }

@@ -4,20 +4,27 @@ mod harness;
 
 use emo::Backend;
 use emo::ops::linear::{Dgrad, Forward, Wgrad};
-use harness::{Bench, cpu, floats, floors, shapes, zeros};
+use half::bf16;
+use harness::{Bench, cpu, floats, floors, shapes, stored, zeros};
 
 fn main() {
-    let (cpu, mut bench) = (cpu(), Bench::new());
+    let mut bench = Bench::new();
+    measure(&cpu(), &mut bench);
+    measure(&cpu().storing::<bf16>(), &mut bench);
+    bench.finish();
+}
+
+fn measure<B: Backend>(cpu: &B, bench: &mut Bench) {
     for shape in shapes::linears(bench.size) {
-        let case = format!("{}x{}x{}", shape.rows, shape.outputs, shape.inputs);
-        let [forward, dgrad, wgrad] = floors::linear(shape);
-        let x = floats(&cpu, shape.rows * shape.inputs, 1);
-        let w = floats(&cpu, shape.outputs * shape.inputs, 2);
-        let dy = floats(&cpu, shape.rows * shape.outputs, 3);
-        let mut y = zeros(&cpu, shape.rows * shape.outputs);
-        let mut dx = zeros(&cpu, shape.rows * shape.inputs);
-        let mut dw = zeros(&cpu, shape.outputs * shape.inputs);
-        let mut workspace = zeros(&cpu, cpu.linear_workspace(shape));
+        let case = format!("{}{}x{}x{}", stored::<B>(), shape.rows, shape.outputs, shape.inputs);
+        let [forward, dgrad, wgrad] = floors::linear(shape, size_of::<B::Storage>());
+        let x = floats(cpu, shape.rows * shape.inputs, 1);
+        let w = floats(cpu, shape.outputs * shape.inputs, 2);
+        let dy = floats(cpu, shape.rows * shape.outputs, 3);
+        let mut y = zeros(cpu, shape.rows * shape.outputs);
+        let mut dx = zeros(cpu, shape.rows * shape.inputs);
+        let mut dw = zeros(cpu, shape.outputs * shape.inputs);
+        let mut workspace = zeros(cpu, cpu.linear_workspace(shape));
         bench.run("linear_forward", &case, forward, || {
             cpu.linear_forward(Forward {
                 shape,
@@ -49,5 +56,4 @@ fn main() {
             })
         });
     }
-    bench.finish();
 }

@@ -23,6 +23,8 @@ pub mod shapes;
 use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode, Throughput};
+use emo::Backend;
+use emo::backend::Real;
 use emo::cpu::Cpu;
 
 use agree::values;
@@ -78,15 +80,21 @@ pub fn cpu() -> Cpu {
     threads.map_or_else(Cpu::all_cores, Cpu::new).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A buffer of values in [-1, 1).
+/// What the name of a case says about what is stored.
 #[allow(dead_code)]
-pub fn floats(cpu: &Cpu, len: usize, seed: u64) -> Held<'_, Cpu, f32> {
+pub fn stored<B: Backend>() -> &'static str {
+    if size_of::<B::Storage>() == 2 { "bf16 " } else { "" }
+}
+
+/// A buffer of values in [-1, 1), in the type that their use asks for.
+#[allow(dead_code)]
+pub fn floats<'b, B: Backend, T: Real>(cpu: &'b B, len: usize, seed: u64) -> Held<'b, B, T> {
     // A block over and over: as good as random to an op that has no branches on values, and far quicker to make.
-    let block: Vec<f32> = values(len.min(100_003), seed).into_iter().map(|value| value as f32).collect();
-    hold(cpu, &block.iter().copied().cycle().take(len).collect::<Vec<f32>>())
+    let block: Vec<T> = values(len.min(100_003), seed).into_iter().map(T::from_f64).collect();
+    hold(cpu, &block.iter().copied().cycle().take(len).collect::<Vec<T>>())
 }
 
 /// A buffer of zeros.
-pub fn zeros(cpu: &Cpu, len: usize) -> Held<'_, Cpu, f32> {
-    hold(cpu, &vec![0.0; len])
+pub fn zeros<B: Backend, T: Real>(cpu: &B, len: usize) -> Held<'_, B, T> {
+    hold(cpu, &vec![T::from_f64(0.0); len])
 }

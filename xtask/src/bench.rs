@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use emo::cpu::isa::Isa;
 use emo::cpu::peak;
 use emo::cpu::threads::Threads;
+use half::bf16;
 use serde_json::Value;
 
 use crate::step;
@@ -25,6 +26,8 @@ struct Row {
 struct Peaks {
     threads: usize,
     gflops: f64,
+    /// The same with pairs of bf16.
+    bf16_gflops: f64,
     gigabytes: f64,
 }
 
@@ -53,6 +56,7 @@ impl Peaks {
         Self {
             threads: self.threads,
             gflops: self.gflops.max(other.gflops),
+            bf16_gflops: self.bf16_gflops.max(other.bf16_gflops),
             gigabytes: self.gigabytes.max(other.gigabytes),
         }
     }
@@ -63,7 +67,8 @@ fn peaks(threads: usize) -> Result<Peaks, String> {
     let pool = Threads::new(threads).map_err(|error| error.to_string())?;
     let measure = || {
         let peak = peak::measure(&pool, Isa::detect(), Duration::from_millis(60));
-        Peaks { threads, gflops: peak.gflops, gigabytes: peak.copy_gb_s }
+        let bf16_gflops = peak::gflops::<bf16>(&pool, Isa::detect(), Duration::from_millis(60));
+        Peaks { threads, gflops: peak.gflops, bf16_gflops, gigabytes: peak.copy_gb_s }
     };
     Ok((0..8).fold(measure(), |best, _| best.max(&measure())))
 }
@@ -112,18 +117,19 @@ fn measured(folder: &Path) -> Vec<PathBuf> {
 
 fn table(rows: &[Row], peaks: &Peaks) -> String {
     let mut out = format!(
-        "Measured peaks in the same run, {} threads: {:.0} GFLOP/s f32 multiply-add, {:.1} GB/s copy.\n\n\
+        "Measured peaks in the same run, {} threads: {:.0} GFLOP/s f32 multiply-add, {:.0} GFLOP/s bf16, {:.1} GB/s copy.\n\n\
          | case | time | GFLOP/s | of peak | GB/s | of copy |\n|---|---:|---:|---:|---:|---:|\n",
-        peaks.threads, peaks.gflops, peaks.gigabytes
+        peaks.threads, peaks.gflops, peaks.bf16_gflops, peaks.gigabytes
     );
     for row in rows {
+        let peak = if row.name.contains("/bf16 ") { peaks.bf16_gflops } else { peaks.gflops };
         let (gflops, gigabytes) = (row.flops / row.seconds * 1e-9, row.bytes / row.seconds * 1e-9);
         let _ = writeln!(
             out,
             "| {} | {} | {gflops:.1} | {:.0} % | {gigabytes:.1} | {:.0} % |",
             row.name,
             duration(row.seconds),
-            100.0 * gflops / peaks.gflops,
+            100.0 * gflops / peak,
             100.0 * gigabytes / peaks.gigabytes,
         );
     }
