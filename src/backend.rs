@@ -17,8 +17,8 @@ use std::ops::Range;
 
 use crate::Result;
 use crate::ops::{
-    activation, adamw, attention, cross_entropy, embedding, experts, grouped_gemm, linear, losses,
-    permutation, pool, rms_norm, rope, router, router_logits, smoothing,
+    activation, adamw, all_to_all, attention, cross_entropy, embedding, experts, grouped_gemm, linear,
+    losses, permutation, pool, rms_norm, rope, router, router_logits, smoothing,
 };
 
 /// A plain value that can live in a device buffer.
@@ -201,10 +201,16 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn smoothing_forward(&self, args: smoothing::Forward<'_, Self>) -> Result<()>;
     /// See [`smoothing::Backward`].
     fn smoothing_backward(&self, args: smoothing::Backward<'_, Self>) -> Result<()>;
+    /// See [`pool::Sizes`].
+    fn pool_sizes(&self, args: pool::Sizes<'_, Self>) -> Result<()>;
     /// See [`pool::Keep`].
     fn pool_keep(&self, args: pool::Keep<'_, Self>) -> Result<()>;
     /// See [`router::Forward`].
     fn router_forward(&self, args: router::Forward<'_, Self>) -> Result<()>;
+    /// See [`smoothing::Router`].
+    fn smoothed_router(&self, args: smoothing::Router<'_, Self>) -> Result<()>;
+    /// See [`smoothing::Pool`].
+    fn smoothed_pool(&self, args: smoothing::Pool<'_, Self>) -> Result<()>;
     /// See [`router::Backward`].
     fn router_backward(&self, args: router::Backward<'_, Self>) -> Result<()>;
 
@@ -233,6 +239,10 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn combine_forward(&self, args: permutation::Combine<'_, Self>) -> Result<()>;
     /// See [`permutation::CombineBackward`].
     fn combine_backward(&self, args: permutation::CombineBackward<'_, Self>) -> Result<()>;
+    /// See [`all_to_all::SendPlan`].
+    fn send_plan(&self, args: all_to_all::SendPlan<'_, Self>) -> Result<()>;
+    /// See [`all_to_all::ReceivePlan`].
+    fn receive_plan(&self, args: all_to_all::ReceivePlan<'_, Self>) -> Result<()>;
     /// See [`grouped_gemm::Forward`].
     fn grouped_gemm_forward(&self, args: grouped_gemm::Forward<'_, Self>) -> Result<()>;
     /// See [`grouped_gemm::Dgrad`].

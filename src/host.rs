@@ -37,6 +37,15 @@ pub(crate) fn offsets(op: &'static str, arg: &'static str, offsets: &[u32], tota
     Ok(())
 }
 
+/// All rows that the counts name together have room.
+pub(crate) fn room(op: &'static str, arg: &'static str, counts: &[u32], room: usize) -> Result<()> {
+    let total: u64 = counts.iter().map(|&count| u64::from(count)).sum();
+    if total <= room as u64 {
+        return Ok(());
+    }
+    Err(Error::argument(op, arg, format!("at most {room} rows together"), total))
+}
+
 /// The offsets partition the tokens, and each token names the segment it lies in.
 pub(crate) fn segments<B>(op: &'static str, segments: &Segments<'_, B>, tokens: usize) -> Result<()>
 where
@@ -96,6 +105,11 @@ fn outside(op: &'static str, range: &Range<usize>, len: usize) -> Error {
     Error::argument(op, "range", format!("ascending and inside 0..{len}"), format!("{range:?}"))
 }
 
+/// `range` ascends and ends within `len` elements.
+pub(crate) fn inside(op: &'static str, range: &Range<usize>, len: usize) -> Result<()> {
+    if range.start <= range.end && range.end <= len { Ok(()) } else { Err(outside(op, range, len)) }
+}
+
 /// `range` of `data`.
 pub(crate) fn view<T>(data: &[T], range: Range<usize>) -> Result<&[T]> {
     data.get(range.clone()).ok_or_else(|| outside("view", &range, data.len()))
@@ -107,18 +121,25 @@ pub(crate) fn view_mut<T>(data: &mut [T], range: Range<usize>) -> Result<&mut [T
     data.get_mut(range.clone()).ok_or_else(|| outside("view_mut", &range, len))
 }
 
+/// Each range lies within `len` elements, and none overlaps another. An empty range overlaps nothing, wherever it lies.
+pub(crate) fn disjoint<const N: usize>(ranges: &[Range<usize>; N], len: usize) -> Result<()> {
+    const OP: &str = "disjoint_mut";
+    ranges.iter().try_for_each(|range| inside(OP, range, len))?;
+    let overlap = |a: &Range<usize>, b: &Range<usize>| a.start.max(b.start) < a.end.min(b.end);
+    if ranges.iter().enumerate().any(|(i, a)| ranges[..i].iter().any(|b| overlap(a, b))) {
+        return Err(Error::argument(OP, "ranges", "free of overlap", format!("{ranges:?}")));
+    }
+    Ok(())
+}
+
 /// Several ranges of `data`, none of which may overlap another.
 pub(crate) fn disjoint_mut<T, const N: usize>(
     data: &mut [T],
     ranges: [Range<usize>; N],
 ) -> Result<[&mut [T]; N]> {
-    const OP: &str = "disjoint_mut";
-    let len = data.len();
-    if let Some(range) = ranges.iter().find(|range| range.start > range.end || range.end > len) {
-        return Err(outside(OP, range, len));
-    }
-    // An empty range overlaps nothing, wherever it lies; the standard library counts it as a point.
+    disjoint(&ranges, data.len())?;
+    // The standard library counts an empty range as a point.
     let ranges = ranges.map(|range| if range.is_empty() { 0..0 } else { range });
-    let overlap = |ranges| Error::argument(OP, "ranges", "free of overlap", format!("{ranges:?}"));
-    data.get_disjoint_mut(ranges.clone()).map_err(|_| overlap(ranges))
+    data.get_disjoint_mut(ranges)
+        .map_err(|error| Error::argument("disjoint_mut", "ranges", "disjoint", error))
 }

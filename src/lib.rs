@@ -10,6 +10,7 @@
 //! | choose the experts a document may use (EMO) | [`ops::pool`] |
 //! | mask, score, top-k, normalise, shared experts | [`ops::router`] |
 //! | group tokens by expert | [`ops::permutation`] |
+//! | spread experts over ranks (optional) | [`ops::all_to_all`], [`communicator`] |
 //! | run the experts | [`ops::experts`], or [`ops::grouped_gemm`] for your own |
 //! | weigh and sum a token's experts | [`ops::permutation::Combine`] |
 //! | balance, and other wishes about routing | [`ops::losses`] |
@@ -64,7 +65,10 @@
 //! * No safe function can reach undefined behaviour.
 
 pub mod backend;
+pub mod communicator;
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod error;
 mod host;
 pub mod ops;

@@ -57,6 +57,25 @@ fn cpu() {
     }
 }
 
+/// A GPU with f32 storage: as close as the CPU.
+#[cfg(feature = "cuda")]
+#[test]
+fn cuda_f32() {
+    let Some(gpu) = common::gpu::gpu::<f32>() else { return };
+    let tolerance = Tolerance { relative: 2e-6, by_terms: true, tie: 3e-7 };
+    run_all(&Ops { backend: &gpu, name: "cuda (f32)", tolerance });
+}
+
+/// A GPU with bf16 storage. The inputs of the cases are f32: each is off by up to one part in 512 when it is stored, and so
+/// is each product of two by one in 256; experts whose scores differ less may be taken in either order.
+#[cfg(feature = "cuda")]
+#[test]
+fn cuda_bf16() {
+    let Some(gpu) = common::gpu::gpu::<half::bf16>() else { return };
+    let tolerance = Tolerance { relative: 1.0 / 128.0, by_terms: true, tie: 1.0 / 64.0 };
+    run_all(&Ops { backend: &gpu, name: "cuda (bf16)", tolerance });
+}
+
 /// The runner itself must be able to fail: a wrong value, an unknown kind, an unknown parameter, an unknown input and an
 /// output that nothing compares are each named.
 #[test]

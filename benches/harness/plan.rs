@@ -13,17 +13,18 @@ pub struct Plan<'b, B: Backend> {
 }
 
 /// Plans `choices`, the expert of each slot.
-pub fn plan<'b, B: Backend>(cpu: &'b B, shape: Shape, choices: &[u32]) -> Plan<'b, B> {
-    let [mut order, mut token, mut inverse] = [(); 3].map(|()| unset_indices(cpu, choices.len()));
-    let mut offsets = unset_indices(cpu, shape.experts + 1);
-    cpu.plan(permutation::Plan {
-        shape,
-        indices: hold(cpu, choices).all(),
-        order: order.all_mut(),
-        token: token.all_mut(),
-        offsets: offsets.all_mut(),
-        inverse: inverse.all_mut(),
-    })
-    .unwrap_or_else(|error| panic!("{error}"));
+pub fn plan<'b, B: Backend>(device: &'b B, shape: Shape, choices: &[u32]) -> Plan<'b, B> {
+    let [mut order, mut token, mut inverse] = [(); 3].map(|()| unset_indices(device, choices.len()));
+    let mut offsets = unset_indices(device, shape.experts + 1);
+    device
+        .plan(permutation::Plan {
+            shape,
+            indices: hold(device, choices).all(),
+            order: order.all_mut(),
+            token: token.all_mut(),
+            offsets: offsets.all_mut(),
+            inverse: inverse.all_mut(),
+        })
+        .unwrap_or_else(|error| panic!("{error}"));
     Plan { order, token, offsets, inverse }
 }

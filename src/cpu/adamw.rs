@@ -1,7 +1,7 @@
 //! AdamW and the sum of squares.
 
 use crate::Result;
-use crate::ops::adamw::{Hyper, Step, SumOfSquares};
+use crate::ops::adamw::{Rates, Step, SumOfSquares};
 
 use super::simd::{Kernel, Simd, Storage};
 use super::threads::DisjointMut;
@@ -28,40 +28,6 @@ pub(super) fn step<T: Storage>(cpu: &Cpu<T>, args: Step<'_, Cpu<T>>) -> Result<(
         cpu.isa.dispatch(Update { rates, params, grads, m, v, copy });
     });
     Ok(())
-}
-
-/// The settings as the factors of the update, rounded once.
-#[derive(Clone, Copy)]
-struct Rates {
-    grad_scale: f32,
-    beta1: f32,
-    rest1: f32,
-    beta2: f32,
-    rest2: f32,
-    eps: f32,
-    decay: f32,
-    /// `lr / (1 - beta1^t)`
-    lr: f32,
-    /// `1 / sqrt(1 - beta2^t)`
-    correction: f32,
-}
-
-impl Rates {
-    fn new(h: &Hyper) -> Self {
-        // A step beyond i32 has no bias left to correct.
-        let t = i32::try_from(h.step).unwrap_or(i32::MAX);
-        Self {
-            grad_scale: h.grad_scale as f32,
-            beta1: h.beta1 as f32,
-            rest1: (1.0 - h.beta1) as f32,
-            beta2: h.beta2 as f32,
-            rest2: (1.0 - h.beta2) as f32,
-            eps: h.eps as f32,
-            decay: (-h.lr * h.weight_decay) as f32,
-            lr: (-h.lr / (1.0 - h.beta1.powi(t))) as f32,
-            correction: (1.0 / (1.0 - h.beta2.powi(t)).sqrt()) as f32,
-        }
-    }
 }
 
 struct Update<'a, T> {

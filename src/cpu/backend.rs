@@ -12,8 +12,8 @@ use super::isa::Isa;
 use super::simd::Storage;
 use super::threads::Threads;
 use super::{
-    activation, adamw, attention, cross_entropy, embedding, losses, memory, permutation, pool, products,
-    rms_norm, rope, router, router_logits, smoothing,
+    activation, adamw, all_to_all, attention, cross_entropy, embedding, losses, memory, permutation, pool,
+    products, rms_norm, rope, router, router_logits, smoothing,
 };
 
 /// The CPU backend: f32 arithmetic, activations and matrices stored as `T` (f32, or bf16 through [`Cpu::storing`]), one
@@ -197,11 +197,20 @@ impl<S: Storage> Backend for Cpu<S> {
     fn smoothing_backward(&self, args: ops::smoothing::Backward<'_, Self>) -> Result<()> {
         smoothing::backward(self, args)
     }
+    fn pool_sizes(&self, args: ops::pool::Sizes<'_, Self>) -> Result<()> {
+        pool::sizes(args)
+    }
     fn pool_keep(&self, args: ops::pool::Keep<'_, Self>) -> Result<()> {
         pool::keep(self, args)
     }
     fn router_forward(&self, args: ops::router::Forward<'_, Self>) -> Result<()> {
         router::forward(self, args)
+    }
+    fn smoothed_router(&self, args: ops::smoothing::Router<'_, Self>) -> Result<()> {
+        smoothing::before_router(self, args)
+    }
+    fn smoothed_pool(&self, args: ops::smoothing::Pool<'_, Self>) -> Result<()> {
+        smoothing::before_pool(self, args)
     }
     fn router_backward(&self, args: ops::router::Backward<'_, Self>) -> Result<()> {
         router::backward(self, args)
@@ -237,6 +246,12 @@ impl<S: Storage> Backend for Cpu<S> {
     }
     fn combine_backward(&self, args: ops::permutation::CombineBackward<'_, Self>) -> Result<()> {
         permutation::combine_backward(self, args)
+    }
+    fn send_plan(&self, args: ops::all_to_all::SendPlan<'_, Self>) -> Result<()> {
+        all_to_all::send_plan(args)
+    }
+    fn receive_plan(&self, args: ops::all_to_all::ReceivePlan<'_, Self>) -> Result<()> {
+        all_to_all::receive_plan(args)
     }
     fn grouped_gemm_forward(&self, args: ops::grouped_gemm::Forward<'_, Self>) -> Result<()> {
         products::grouped_forward(self, args)

@@ -7,6 +7,7 @@
 
 pub mod activation;
 mod adamw;
+mod all_to_all;
 mod attention;
 mod backend;
 mod buffer;

@@ -1,6 +1,6 @@
 //! The document pool.
 
-use crate::ops::pool::Keep;
+use crate::ops::pool::{Keep, Sizes};
 use crate::{Result, host};
 
 use super::Cpu;
@@ -10,6 +10,14 @@ use super::threads::DisjointMut;
 /// Tokens whose probabilities are summed before they are added to a document's score. It bounds the rounding error of
 /// long documents, and the shifts and divisors of one block fit the stack.
 const TOKENS: usize = 64;
+
+pub(super) fn sizes<T: Storage>(args: Sizes<'_, Cpu<T>>) -> Result<()> {
+    args.check()?;
+    for (i, &document) in args.documents.iter().enumerate() {
+        args.sizes[i] = args.draw(document);
+    }
+    Ok(())
+}
 
 pub(super) fn keep<T: Storage>(cpu: &Cpu<T>, args: Keep<'_, Cpu<T>>) -> Result<()> {
     args.check()?;

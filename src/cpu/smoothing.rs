@@ -2,11 +2,13 @@
 
 use std::ops::Range;
 
-use crate::ops::smoothing::{Backward, Forward, Shape};
-use crate::{Result, host};
+use crate::ops::pool::Keep;
+use crate::ops::segments::Segments;
+use crate::ops::smoothing::{Backward, Forward, InFront, Pool, Router, Shape};
+use crate::{Result, host, ops};
 
-use super::Cpu;
 use super::simd::{Kernel, Simd, Storage};
+use super::{Cpu, pool, router};
 
 /// Tokens of a task of the forward pass and of the input's gradient.
 const TOKENS: usize = 64;
@@ -129,6 +131,32 @@ fn convolve<T: Storage>(cpu: &Cpu<T>, filter: Filter<'_>, rows: &[f32], transpos
             cpu.isa.dispatch(WeightedRows { filter, rows, token: block * TOKENS + i, transposed, out });
         }
     });
+}
+
+/// The two ops one after the other: the logits lie in a cache here.
+pub(super) fn before_router<T: Storage>(cpu: &Cpu<T>, args: Router<'_, Cpu<T>>) -> Result<()> {
+    args.check()?;
+    let logits = in_front(cpu, args.smoothing, args.router.logits)?;
+    router::forward(cpu, ops::router::Forward { logits, ..args.router })
+}
+
+/// As [`before_router`].
+pub(super) fn before_pool<T: Storage>(cpu: &Cpu<T>, args: Pool<'_, Cpu<T>>) -> Result<()> {
+    args.check()?;
+    let logits = in_front(cpu, args.smoothing, args.pool.logits)?;
+    pool::keep(cpu, Keep { logits, ..args.pool })
+}
+
+fn in_front<'a, T: Storage>(
+    cpu: &Cpu<T>,
+    smoothing: InFront<'a, Cpu<T>>,
+    logits: &'a [f32],
+) -> Result<&'a [f32]> {
+    let InFront { shape, segments: Segments { offsets, of_token }, taps, smoothed } = smoothing;
+    // Made anew: `segments` lives as long as `smoothed`, which is lent out for the call only.
+    let segments = Segments { offsets, of_token };
+    forward(cpu, Forward { shape, segments, x: logits, taps, y: &mut *smoothed })?;
+    Ok(smoothed)
 }
 
 pub(super) fn forward<T: Storage>(cpu: &Cpu<T>, args: Forward<'_, Cpu<T>>) -> Result<()> {

@@ -23,6 +23,43 @@ pub struct Hyper {
     pub grad_scale: f64,
 }
 
+/// The settings as the factors of the update, rounded to f32 once.
+#[derive(Clone, Copy)]
+pub(crate) struct Rates {
+    pub grad_scale: f32,
+    pub beta1: f32,
+    /// `1 - beta1`
+    pub rest1: f32,
+    pub beta2: f32,
+    /// `1 - beta2`
+    pub rest2: f32,
+    pub eps: f32,
+    /// `-lr weight_decay`
+    pub decay: f32,
+    /// `-lr / (1 - beta1^t)`
+    pub lr: f32,
+    /// `1 / sqrt(1 - beta2^t)`
+    pub correction: f32,
+}
+
+impl Rates {
+    pub fn new(h: &Hyper) -> Self {
+        // A step beyond i32 has no bias left to correct.
+        let t = i32::try_from(h.step).unwrap_or(i32::MAX);
+        Self {
+            grad_scale: h.grad_scale as f32,
+            beta1: h.beta1 as f32,
+            rest1: (1.0 - h.beta1) as f32,
+            beta2: h.beta2 as f32,
+            rest2: (1.0 - h.beta2) as f32,
+            eps: h.eps as f32,
+            decay: (-h.lr * h.weight_decay) as f32,
+            lr: (-h.lr / (1.0 - h.beta1.powi(t))) as f32,
+            correction: (1.0 / (1.0 - h.beta2.powi(t)).sqrt()) as f32,
+        }
+    }
+}
+
 /// `m = b1 m + (1-b1) g`, `v = b2 v + (1-b2) g^2`,
 /// `p = p (1 - lr wd) - lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps)`, with `g = grad_scale * grads`.
 /// Source: Loshchilov & Hutter 2019 (arXiv 1711.05101).

@@ -7,6 +7,7 @@ mod check;
 
 pub mod activation;
 pub mod adamw;
+pub mod all_to_all;
 pub mod attention;
 pub mod cross_entropy;
 pub mod embedding;

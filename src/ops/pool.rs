@@ -3,7 +3,7 @@
 use super::check::{length, optional, positive, require};
 use super::segments::Segments;
 use crate::Result;
-use crate::backend::{Backend, Indices, View, ViewMut};
+use crate::backend::{Backend, Indices, IndicesMut, Len, View, ViewMut};
 
 /// `score_D[i] = sum_{t in D} softmax((logits_t[..E_r] + bias[..E_r]) / temperature)_i`; `keep[D, i] = 1` for the `size_D` largest scores, the last
 /// `forced` routed experts always among them (ties: lower index). A size of `E_r` or more keeps every expert.
@@ -67,6 +67,36 @@ impl<B: Backend> Keep<'_, B> {
         length(OP, "sizes", &self.sizes, &[self.segments.count()])?;
         length(OP, "keep", &self.keep, &[self.segments.count(), self.routed])?;
         length(OP, "scores", &self.scores, &[self.segments.count(), self.routed])
+    }
+}
+
+/// `sizes_i = draw_size(seed, step, layer, documents_i, min, max)`: the pool sizes of a batch, drawn where the pools are made.
+pub struct Sizes<'a, B: Backend> {
+    /// Of the run.
+    pub seed: u64,
+    /// Optimiser step.
+    pub step: u64,
+    /// Layer of the model.
+    pub layer: u32,
+    /// Smallest size.
+    pub min: u32,
+    /// Largest size.
+    pub max: u32,
+    /// The number of each document in the run, `[segments]`.
+    pub documents: B::View<'a, u64>,
+    /// Output `[segments]`.
+    pub sizes: IndicesMut<'a, B>,
+}
+
+impl<B: Backend> Sizes<'_, B> {
+    /// Lengths fit.
+    pub fn check(&self) -> Result<()> {
+        length("pool_sizes", "sizes", &self.sizes, &[self.documents.len()])
+    }
+
+    /// The size of one document.
+    pub(crate) fn draw(&self, document: u64) -> u32 {
+        draw_size(self.seed, self.step, self.layer, document, self.min, self.max)
     }
 }
 

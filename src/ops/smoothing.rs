@@ -3,6 +3,7 @@
 
 use super::check::{length, positive, require};
 use super::segments::Segments;
+use super::{pool, router};
 use crate::Result;
 use crate::backend::{Backend, View, ViewMut};
 
@@ -97,5 +98,60 @@ impl<B: Backend> Backward<'_, B> {
         length(OP, "dy", &self.dy, &[self.shape.tokens, self.shape.channels])?;
         length(OP, "dx", &self.dx, &[self.shape.tokens, self.shape.channels])?;
         super::check::optional(OP, "dtaps", &self.dtaps, &[self.shape.taps()])
+    }
+}
+
+/// Smoothing in front of an op that reads logits: of those, into `smoothed`, which the op then reads in their place.
+pub struct InFront<'a, B: Backend> {
+    /// Shape; its channels are all experts.
+    pub shape: Shape,
+    /// Documents; nothing crosses them.
+    pub segments: Segments<'a, B>,
+    /// `[width]` or `[channels, width]`.
+    pub taps: View<'a, B>,
+    /// Output `[tokens, channels]`: the smoothed logits, which the backward passes read.
+    pub smoothed: ViewMut<'a, B>,
+}
+
+impl<B: Backend> InFront<'_, B> {
+    fn check(&self, op: &'static str, tokens: usize, experts: usize) -> Result<()> {
+        self.shape.check(op)?;
+        require(self.shape.tokens == tokens, op, "shape.tokens", tokens, self.shape.tokens)?;
+        require(self.shape.channels == experts, op, "shape.channels", experts, self.shape.channels)?;
+        self.segments.check(op, tokens)?;
+        length(op, "taps", &self.taps, &[self.shape.taps()])?;
+        length(op, "smoothed", &self.smoothed, &[tokens, experts])
+    }
+}
+
+/// [`Forward`] and [`router::Forward`] in one: a GPU reads the logits once.
+pub struct Router<'a, B: Backend> {
+    /// What is done to the logits first.
+    pub smoothing: InFront<'a, B>,
+    /// The router, with the logits before smoothing.
+    pub router: router::Forward<'a, B>,
+}
+
+impl<B: Backend> Router<'_, B> {
+    /// Configuration and lengths fit.
+    pub fn check(&self) -> Result<()> {
+        self.router.check()?;
+        self.smoothing.check("smoothed_router", self.router.tokens, self.router.config.experts)
+    }
+}
+
+/// [`Forward`] and [`pool::Keep`] in one: a GPU reads the logits once.
+pub struct Pool<'a, B: Backend> {
+    /// What is done to the logits first. Its documents are the pool's.
+    pub smoothing: InFront<'a, B>,
+    /// The pool, with the logits before smoothing.
+    pub pool: pool::Keep<'a, B>,
+}
+
+impl<B: Backend> Pool<'_, B> {
+    /// Lengths fit.
+    pub fn check(&self) -> Result<()> {
+        self.pool.check()?;
+        self.smoothing.check("smoothed_pool", self.pool.tokens, self.pool.experts)
     }
 }

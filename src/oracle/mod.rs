@@ -8,18 +8,28 @@ mod dense;
 mod experts;
 mod routing;
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
-use crate::backend::{Backend, Element, Len, Stored, StoredMut};
+use crate::backend::{Backend, Element, Len, Real, Stored, StoredMut};
 use crate::ops::{
-    activation, adamw, attention, cross_entropy, embedding, experts as expert_ops, grouped_gemm, linear,
-    losses, permutation, pool, rms_norm, rope, router, router_logits, smoothing,
+    activation, adamw, all_to_all, attention, cross_entropy, embedding, experts as expert_ops, grouped_gemm,
+    linear, losses, permutation, pool, rms_norm, rope, router, router_logits, smoothing,
 };
 use crate::{Error, Result, host};
 
-/// The specification as a backend; see the module's documentation.
+/// The specification as a backend; see the module's documentation. Arithmetic is f64; activations and matrices are
+/// rounded to `S` where they are stored, which is all that a backend with this storage should add to the exact result
+/// beyond the rounding of its own arithmetic.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Oracle;
+pub struct OracleIn<S>(PhantomData<S>);
+
+/// The specification in f64 throughout.
+pub type Oracle = OracleIn<f64>;
+
+/// The value of the type, as of a struct without fields.
+#[allow(non_upper_case_globals)]
+pub const Oracle: Oracle = OracleIn(PhantomData);
 
 /// Host memory of the [`Oracle`].
 #[derive(Debug, Clone)]
@@ -31,20 +41,32 @@ impl<T> Len for OracleBuffer<T> {
     }
 }
 
-fn add_to(target: &mut [f64], source: &[f64]) {
+/// The values in f64.
+fn wide<S: Real>(source: &[S]) -> Vec<f64> {
+    source.iter().map(|value| value.to_f64()).collect()
+}
+
+/// `target = source`, rounded.
+fn put<S: Real>(target: &mut [S], source: &[f64]) {
+    assert_eq!(target.len(), source.len(), "the checks of the arguments let a wrong length pass");
+    target.iter_mut().zip(source).for_each(|(target, &source)| *target = S::from_f64(source));
+}
+
+/// `target += source`, rounded once.
+fn add_to<S: Real>(target: &mut [S], source: &[f64]) {
     for (target, source) in target.iter_mut().zip(source) {
-        *target += source;
+        *target = S::from_f64(target.to_f64() + source);
     }
 }
 
 /// `target += source` or `target = source`.
-fn store(target: &mut [f64], source: &[f64], accumulate: bool) {
-    if accumulate { add_to(target, source) } else { target.copy_from_slice(source) }
+fn store<S: Real>(target: &mut [S], source: &[f64], accumulate: bool) {
+    if accumulate { add_to(target, source) } else { put(target, source) }
 }
 
-impl Backend for Oracle {
+impl<S: Real> Backend for OracleIn<S> {
     type Real = f64;
-    type Storage = f64;
+    type Storage = S;
     type Buffer<T: Element> = OracleBuffer<T>;
     type View<'a, T: Element> = &'a [T];
     type ViewMut<'a, T: Element> = &'a mut [T];
@@ -109,7 +131,7 @@ impl Backend for Oracle {
         if x.len() != y.len() {
             return Err(Error::Length { op: "add", arg: "y", expected: x.len(), found: y.len() });
         }
-        add_to(y, x);
+        add_to(y, &wide(x));
         Ok(())
     }
 
@@ -201,6 +223,9 @@ impl Backend for Oracle {
         routing::smoothing_backward(args)
     }
 
+    fn pool_sizes(&self, args: pool::Sizes<'_, Self>) -> Result<()> {
+        routing::pool_sizes(args)
+    }
     fn pool_keep(&self, args: pool::Keep<'_, Self>) -> Result<()> {
         routing::pool_keep(args)
     }
@@ -209,6 +234,12 @@ impl Backend for Oracle {
         routing::router_forward(args)
     }
 
+    fn smoothed_router(&self, args: smoothing::Router<'_, Self>) -> Result<()> {
+        routing::smoothed_router(args)
+    }
+    fn smoothed_pool(&self, args: smoothing::Pool<'_, Self>) -> Result<()> {
+        routing::smoothed_pool(args)
+    }
     fn router_backward(&self, args: router::Backward<'_, Self>) -> Result<()> {
         routing::router_backward(args)
     }
@@ -251,6 +282,14 @@ impl Backend for Oracle {
 
     fn combine_backward(&self, args: permutation::CombineBackward<'_, Self>) -> Result<()> {
         experts::combine_backward(args)
+    }
+
+    fn send_plan(&self, args: all_to_all::SendPlan<'_, Self>) -> Result<()> {
+        experts::send_plan(args)
+    }
+
+    fn receive_plan(&self, args: all_to_all::ReceivePlan<'_, Self>) -> Result<()> {
+        experts::receive_plan(args)
     }
 
     fn grouped_gemm_forward(&self, args: grouped_gemm::Forward<'_, Self>) -> Result<()> {

@@ -1,6 +1,8 @@
 //! Router, pools, smoothing and the losses on routing.
 
-use super::{Oracle, add_to};
+use super::{OracleIn, add_to, wide};
+use crate::backend::Real;
+use crate::ops::segments::Segments;
 use crate::ops::{losses, pool, router, router_logits, smoothing};
 use crate::{Result, host, reference};
 
@@ -9,9 +11,9 @@ fn valid(mask: Option<&[u8]>) -> Option<Vec<bool>> {
 }
 
 /// A keep mask as one flag a token and expert.
-fn keep(
+fn keep<S: Real>(
     op: &'static str,
-    mask: router::KeepMask<'_, Oracle>,
+    mask: router::KeepMask<'_, OracleIn<S>>,
     tokens: usize,
     routed: usize,
 ) -> Result<Option<Vec<bool>>> {
@@ -40,23 +42,23 @@ fn weighted(coefficient: f64, loss: reference::losses::Loss, gradient: &mut [f64
     gradient.iter_mut().zip(&loss.grad).for_each(|(target, gradient)| *target += coefficient * gradient);
 }
 
-pub(super) fn router_logits_forward(args: router_logits::Forward<'_, Oracle>) -> Result<()> {
+pub(super) fn router_logits_forward<S: Real>(args: router_logits::Forward<'_, OracleIn<S>>) -> Result<()> {
     args.check()?;
     let router_logits::Shape { width, experts, .. } = args.shape;
-    args.logits.copy_from_slice(&reference::router_logits::forward(args.x, args.w, width, experts));
+    args.logits.copy_from_slice(&reference::router_logits::forward(&wide(args.x), args.w, width, experts));
     Ok(())
 }
 
-pub(super) fn router_logits_backward(args: router_logits::Backward<'_, Oracle>) -> Result<()> {
+pub(super) fn router_logits_backward<S: Real>(args: router_logits::Backward<'_, OracleIn<S>>) -> Result<()> {
     args.check()?;
     let router_logits::Shape { width, experts, .. } = args.shape;
-    let (dx, dw) = reference::router_logits::backward(args.x, args.w, args.dlogits, width, experts);
+    let (dx, dw) = reference::router_logits::backward(&wide(args.x), args.w, args.dlogits, width, experts);
     add_to(args.dx, &dx);
     add_to(args.dw, &dw);
     Ok(())
 }
 
-pub(super) fn smoothing_forward(args: smoothing::Forward<'_, Oracle>) -> Result<()> {
+pub(super) fn smoothing_forward<S: Real>(args: smoothing::Forward<'_, OracleIn<S>>) -> Result<()> {
     args.check()?;
     host::segments("smoothing_forward", &args.segments, args.shape.tokens)?;
     let filter = filter(args.shape, args.taps);
@@ -65,7 +67,7 @@ pub(super) fn smoothing_forward(args: smoothing::Forward<'_, Oracle>) -> Result<
     Ok(())
 }
 
-pub(super) fn smoothing_backward(args: smoothing::Backward<'_, Oracle>) -> Result<()> {
+pub(super) fn smoothing_backward<S: Real>(args: smoothing::Backward<'_, OracleIn<S>>) -> Result<()> {
     args.check()?;
     host::segments("smoothing_backward", &args.segments, args.shape.tokens)?;
     let filter = filter(args.shape, args.taps);
@@ -78,7 +80,15 @@ pub(super) fn smoothing_backward(args: smoothing::Backward<'_, Oracle>) -> Resul
     Ok(())
 }
 
-pub(super) fn pool_keep(args: pool::Keep<'_, Oracle>) -> Result<()> {
+pub(super) fn pool_sizes<S: Real>(args: pool::Sizes<'_, OracleIn<S>>) -> Result<()> {
+    args.check()?;
+    for (i, &document) in args.documents.iter().enumerate() {
+        args.sizes[i] = args.draw(document);
+    }
+    Ok(())
+}
+
+pub(super) fn pool_keep<S: Real>(args: pool::Keep<'_, OracleIn<S>>) -> Result<()> {
     args.check()?;
     host::segments("pool_keep", &args.segments, args.tokens)?;
     let bias = |expert: usize| args.bias.map_or(0.0, |bias| bias[expert]);
@@ -91,7 +101,7 @@ pub(super) fn pool_keep(args: pool::Keep<'_, Oracle>) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn router_forward(args: router::Forward<'_, Oracle>) -> Result<()> {
+pub(super) fn router_forward<S: Real>(args: router::Forward<'_, OracleIn<S>>) -> Result<()> {
     args.check()?;
     let keep = keep("router_forward", args.keep, args.tokens, args.config.routed())?;
     let out =
@@ -104,7 +114,31 @@ pub(super) fn router_forward(args: router::Forward<'_, Oracle>) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn router_backward(args: router::Backward<'_, Oracle>) -> Result<()> {
+/// Smooths `logits` into `smoothing.smoothed` and returns that.
+fn smoothed<'a, S: Real>(
+    smoothing: smoothing::InFront<'a, OracleIn<S>>,
+    logits: &'a [f64],
+) -> Result<&'a [f64]> {
+    let smoothing::InFront { shape, segments: Segments { offsets, of_token }, taps, smoothed } = smoothing;
+    // Made anew: `segments` lives as long as `smoothed`, which is lent out for the call only.
+    let segments: Segments<'_, OracleIn<S>> = Segments { offsets, of_token };
+    smoothing_forward(smoothing::Forward { shape, segments, x: logits, taps, y: &mut *smoothed })?;
+    Ok(smoothed)
+}
+
+pub(super) fn smoothed_router<S: Real>(args: smoothing::Router<'_, OracleIn<S>>) -> Result<()> {
+    args.check()?;
+    let logits = smoothed(args.smoothing, args.router.logits)?;
+    router_forward(router::Forward { logits, ..args.router })
+}
+
+pub(super) fn smoothed_pool<S: Real>(args: smoothing::Pool<'_, OracleIn<S>>) -> Result<()> {
+    args.check()?;
+    let logits = smoothed(args.smoothing, args.pool.logits)?;
+    pool_keep(pool::Keep { logits, ..args.pool })
+}
+
+pub(super) fn router_backward<S: Real>(args: router::Backward<'_, OracleIn<S>>) -> Result<()> {
     args.check()?;
     let config = args.config;
     host::router_slots("router_backward", config, args.indices)?;
@@ -135,7 +169,7 @@ pub(super) fn router_backward(args: router::Backward<'_, Oracle>) -> Result<()> 
     Ok(())
 }
 
-pub(super) fn load_balance(args: losses::LoadBalance<'_, Oracle>) -> Result<()> {
+pub(super) fn load_balance<S: Real>(args: losses::LoadBalance<'_, OracleIn<S>>) -> Result<()> {
     args.check()?;
     let mask = valid(args.valid);
     let tokens = mask.as_ref().map_or(args.tokens, |mask| mask.iter().filter(|&&flag| flag).count());
@@ -147,7 +181,7 @@ pub(super) fn load_balance(args: losses::LoadBalance<'_, Oracle>) -> Result<()> 
     Ok(())
 }
 
-pub(super) fn mutual_information(args: losses::MutualInformation<'_, Oracle>) -> Result<()> {
+pub(super) fn mutual_information<S: Real>(args: losses::MutualInformation<'_, OracleIn<S>>) -> Result<()> {
     args.check()?;
     let (token, marginal) = (args.token_weight, args.marginal_weight);
     let mask = valid(args.valid);
@@ -158,7 +192,9 @@ pub(super) fn mutual_information(args: losses::MutualInformation<'_, Oracle>) ->
     Ok(())
 }
 
-pub(super) fn sequence_consistency(args: losses::SequenceConsistency<'_, Oracle>) -> Result<()> {
+pub(super) fn sequence_consistency<S: Real>(
+    args: losses::SequenceConsistency<'_, OracleIn<S>>,
+) -> Result<()> {
     args.check()?;
     host::segments("sequence_consistency", &args.segments, args.tokens)?;
     let loss = reference::losses::sequence_consistency(args.probs, args.routed, args.segments.offsets, None);
@@ -166,7 +202,7 @@ pub(super) fn sequence_consistency(args: losses::SequenceConsistency<'_, Oracle>
     Ok(())
 }
 
-pub(super) fn domain_consistency(args: losses::DomainConsistency<'_, Oracle>) -> Result<()> {
+pub(super) fn domain_consistency<S: Real>(args: losses::DomainConsistency<'_, OracleIn<S>>) -> Result<()> {
     args.check()?;
     host::segments("domain_consistency", &args.segments, args.tokens)?;
     host::below("domain_consistency", "domain", args.domain, args.domains)?;
@@ -176,22 +212,22 @@ pub(super) fn domain_consistency(args: losses::DomainConsistency<'_, Oracle>) ->
     Ok(())
 }
 
-pub(super) fn redundancy(args: losses::Redundancy<'_, Oracle>) -> Result<()> {
+pub(super) fn redundancy<S: Real>(args: losses::Redundancy<'_, OracleIn<S>>) -> Result<()> {
     args.check()?;
     let losses::Redundancy { tokens, top_k, routed_k, width, .. } = args;
     host::permutation("redundancy", "inverse", args.inverse, &mut vec![0u32; args.inverse.len()], 1)?;
     let routed_slots = || (0..tokens * top_k).filter(|slot| slot % top_k < routed_k);
     let row = |slot: usize| args.inverse[slot] as usize * width;
-    let rows: Vec<f64> =
-        routed_slots().flat_map(|slot| args.rows[row(slot)..][..width].iter().copied()).collect();
-    args.drows.fill(0.0);
+    let rows: Vec<f64> = routed_slots().flat_map(|slot| wide(&args.rows[row(slot)..][..width])).collect();
+    args.drows.fill(S::from_f64(0.0));
     if rows.is_empty() {
         return Ok(());
     }
     let loss = reference::losses::redundancy(&rows, routed_k, width, None);
     for (slot, gradient) in routed_slots().zip(loss.grad.chunks_exact(width)) {
         let target = &mut args.drows[row(slot)..][..width];
-        target.iter_mut().zip(gradient).for_each(|(target, gradient)| *target = args.coefficient * gradient);
+        let scaled = |gradient: &f64| S::from_f64(args.coefficient * gradient);
+        target.iter_mut().zip(gradient).for_each(|(target, gradient)| *target = scaled(gradient));
     }
     args.loss[0] += args.coefficient * loss.loss;
     Ok(())

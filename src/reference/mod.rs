@@ -25,6 +25,7 @@
 //! | [`losses`] | load balance, router z, mutual information, sequence and domain consistency, redundancy |
 //! | [`usage`] | how evenly experts are used |
 //! | [`permutation`] | plan, dispatch, combine |
+//! | [`all_to_all`] | who sends which rows to whom when experts are spread over ranks |
 //! | [`grouped_gemm`] | one matrix product an expert |
 //! | [`experts`] | the expert MLPs over a plan |
 //! | [`moe`] | the whole layer |
@@ -33,6 +34,7 @@
 
 pub mod activation;
 pub mod adamw;
+pub mod all_to_all;
 pub mod attention;
 pub mod cross_entropy;
 pub mod embedding;

@@ -2,7 +2,7 @@
 //!
 //! An addition, multiplication, comparison, division, root, exponential or logarithm counts as one FLOP, a multiply-add as
 //! two. Every input is read once and every output written once; what an op adds to is read and written. Reals and indices
-//! are of four bytes, stored elements of the size that the products are told. Scratch, and whatever an op reads twice, is its own affair.
+//! are of four bytes. Scratch, and whatever an op reads twice, is its own affair.
 
 use emo::ops::router::RouterConfig;
 use emo::ops::{
@@ -22,46 +22,32 @@ fn floor(flops: usize, elements: usize) -> Floor {
     Floor { flops, bytes: 4 * elements }
 }
 
-/// `flops`, `stored` elements of `size` bytes and `elements` of four.
-fn stored_floor(flops: usize, stored: usize, size: usize, elements: usize) -> Floor {
-    Floor { flops, bytes: size * stored + 4 * elements }
-}
-
-/// A product of `[rows, inputs]` and a weight of `outputs` rows, stored elements of `size` bytes; the weight gradient is read
-/// and written.
-pub fn linear(shape: linear::Shape, size: usize) -> [Floor; 3] {
+/// A product of `[rows, inputs]` and a weight of `outputs` rows; the weight gradient is read and written.
+pub fn linear(shape: linear::Shape) -> [Floor; 3] {
     let linear::Shape { rows, inputs, outputs } = shape;
     let (x, w, y) = (rows * inputs, inputs * outputs, rows * outputs);
     let flops = 2 * rows * inputs * outputs;
-    [
-        stored_floor(flops, x + w + y, size, 0),
-        stored_floor(flops, x + w + y, size, 0),
-        stored_floor(flops, x + y, size, 2 * w),
-    ]
+    [floor(flops, x + w + y), floor(flops, x + w + y), floor(flops, x + 2 * w + y)]
 }
 
 /// Forward, dgrad and wgrad where `x` holds `tokens` rows, gathered, and `dy` all rows.
-pub fn grouped_gemm(shape: grouped_gemm::Shape, tokens: usize, size: usize) -> [Floor; 3] {
+pub fn grouped_gemm(shape: grouped_gemm::Shape, tokens: usize) -> [Floor; 3] {
     let grouped_gemm::Shape { groups, rows, inputs, outputs } = shape;
-    let (x, w, y) = (tokens * inputs, groups * inputs * outputs, rows * outputs);
+    let (x, w, y) = (tokens * inputs + rows, groups * inputs * outputs, rows * outputs);
     let flops = 2 * rows * inputs * outputs;
-    [
-        stored_floor(flops, x + w + y, size, rows),
-        stored_floor(flops, rows * inputs + w + y, size, 0),
-        stored_floor(flops, x + y, size, rows + 2 * w),
-    ]
+    [floor(flops, x + w + y), floor(flops, rows * inputs + w + y), floor(flops, x + 2 * w + y)]
 }
 
 /// Forward and backward.
-pub fn experts(shape: experts::Shape, size: usize) -> [Floor; 2] {
+pub fn experts(shape: experts::Shape) -> [Floor; 2] {
     let (rows, d) = (shape.rows(), shape.width);
     let weights = shape.experts * d * (shape.pre() + shape.hidden);
     let flops = 2 * rows * d * (shape.pre() + shape.hidden);
     let (x, pre, out) = (shape.tokens * d, rows * shape.pre(), rows * d);
     // Backward: the token, slot, weight and weight gradient of each row.
     [
-        stored_floor(flops, x + weights + pre + out, size, rows),
-        stored_floor(2 * flops, 2 * x + weights + pre + out, size, 4 * rows + 2 * weights),
+        floor(flops, x + rows + weights + pre + out),
+        floor(2 * flops, 2 * x + 4 * rows + 3 * weights + pre + out),
     ]
 }
 

@@ -5,4 +5,6 @@ pub mod case;
 pub mod compare;
 pub mod device;
 pub mod emo_backend;
+#[cfg(feature = "cuda")]
+pub mod gpu;
 pub mod kinds;

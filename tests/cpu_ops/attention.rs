@@ -1,14 +1,15 @@
 //! The CPU's attention against the specification.
 
-use crate::agree::{Call, Outputs, agree_stored, values};
+use crate::agree::{Call, Outputs, values};
 use crate::device::{reals, segments, unset};
+use crate::machines::agree;
 use crate::shapes::{Size, attentions, documents};
 use emo::Backend;
 use emo::ops::attention::{Backward, Forward, Shape};
 
-struct Attention {
-    offsets: Vec<u32>,
-    shape: Shape,
+pub struct Attention {
+    pub offsets: Vec<u32>,
+    pub shape: Shape,
 }
 
 impl Call for Attention {
@@ -17,9 +18,6 @@ impl Call for Attention {
     }
     fn terms(&self) -> f64 {
         self.shape.longest as f64 / 16.0
-    }
-    fn stages(&self) -> f64 {
-        8.0
     }
     fn on<B: Backend>(&self, b: &B) -> Outputs {
         let shape = self.shape;
@@ -60,10 +58,10 @@ fn agrees_with_the_specification() {
         let longest = offsets.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0) as usize;
         for (heads, kv_heads, head_dim) in [(1, 1, 1), (4, 2, 7), (3, 1, 40), (2, 2, 64)] {
             let shape = Shape { tokens, heads, kv_heads, head_dim, longest };
-            agree_stored(&Attention { offsets: offsets.clone(), shape });
+            agree(&Attention { offsets: offsets.clone(), shape });
         }
     }
     for (shape, offsets) in attentions(Size::Small) {
-        agree_stored(&Attention { offsets, shape });
+        agree(&Attention { offsets, shape });
     }
 }

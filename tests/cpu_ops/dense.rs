@@ -1,7 +1,8 @@
 //! The CPU's dense transformer ops against the specification.
 
-use crate::agree::{Call, Outputs, agree_stored, indices, storable, values};
+use crate::agree::{Call, Outputs, indices, values};
 use crate::device::{hold, reals, unset};
+use crate::machines::agree;
 use crate::shapes::{self, Size};
 use emo::Backend;
 use emo::backend::Real;
@@ -44,9 +45,9 @@ impl Call for Embedding {
 #[test]
 fn embeddings() {
     for (rows, vocabulary, width) in [(0, 3, 5), (1, 2, 1), (70, 5, 33), (130, 2, 257)] {
-        agree_stored(&Embedding(embedding::Shape { rows, vocabulary, width }));
+        agree(&Embedding(embedding::Shape { rows, vocabulary, width }));
     }
-    shapes::embeddings(Size::Small).into_iter().for_each(|shape| agree_stored(&Embedding(shape)));
+    shapes::embeddings(Size::Small).into_iter().for_each(|shape| agree(&Embedding(shape)));
 }
 
 struct Norm(rms_norm::Shape, bool);
@@ -97,9 +98,9 @@ fn norms() {
     for (rows, groups, width, stride) in
         [(0, 1, 8, 8), (1, 1, 1, 1), (5, 1, 33, 33), (700, 1, 64, 64), (130, 3, 17, 60), (9, 2, 16, 32)]
     {
-        agree_stored(&Norm(rms_norm::Shape { rows, groups, width, stride }, rows % 2 == 0));
+        agree(&Norm(rms_norm::Shape { rows, groups, width, stride }, rows % 2 == 0));
     }
-    shapes::norms(Size::Small).into_iter().for_each(|shape| agree_stored(&Norm(shape, false)));
+    shapes::norms(Size::Small).into_iter().for_each(|shape| agree(&Norm(shape, false)));
 }
 
 struct Rope(rope::Shape);
@@ -131,9 +132,9 @@ impl Call for Rope {
 #[test]
 fn ropes() {
     for (rows, heads, head_dim, stride) in [(0, 2, 4, 8), (1, 1, 2, 2), (67, 3, 6, 20), (40, 4, 64, 300)] {
-        agree_stored(&Rope(rope::Shape { rows, heads, head_dim, stride, positions: 50 }));
+        agree(&Rope(rope::Shape { rows, heads, head_dim, stride, positions: 50 }));
     }
-    shapes::ropes(Size::Small).into_iter().for_each(|shape| agree_stored(&Rope(shape)));
+    shapes::ropes(Size::Small).into_iter().for_each(|shape| agree(&Rope(shape)));
 }
 
 struct Activate(activation::Shape, Activation);
@@ -180,10 +181,10 @@ fn activations() {
     use Activation::*;
     for (rows, width, gated) in [(0, 4, true), (1, 1, false), (30, 37, true), (3, 9000, false)] {
         for activation in [Silu, Gelu, GeluTanh, Relu, ReluSquared] {
-            agree_stored(&Activate(activation::Shape { rows, width, gated }, activation));
+            agree(&Activate(activation::Shape { rows, width, gated }, activation));
         }
     }
-    shapes::activations(Size::Small).into_iter().for_each(|shape| agree_stored(&Activate(shape, Silu)));
+    shapes::activations(Size::Small).into_iter().for_each(|shape| agree(&Activate(shape, Silu)));
 }
 
 struct CrossEntropy {
@@ -204,7 +205,8 @@ impl Call for CrossEntropy {
             .enumerate()
             .map(|(row, &id)| if row % 5 == 3 { cross_entropy::IGNORE } else { id as i32 })
             .collect();
-        let logits: Vec<f64> = values(rows * vocabulary, 2).iter().map(|z| storable(spread * z)).collect();
+        let logits: Vec<f64> =
+            values(rows * vocabulary, 2).iter().map(|z| f64::from((spread * z) as f32)).collect();
         let mut logits = reals(b, &logits);
         let (mut loss, mut lse) = (unset(b, rows), unset(b, rows));
         b.cross_entropy(cross_entropy::ForwardBackward {
@@ -228,7 +230,7 @@ fn cross_entropies() {
     let measured = shapes::cross_entropies(Size::Small);
     for (rows, vocabulary) in [(0, 3), (1, 1), (7, 31), (40, 1000)].into_iter().chain(measured) {
         for (backward, spread) in [(true, 4.0), (false, 4.0), (true, 1e4)] {
-            agree_stored(&CrossEntropy { rows, vocabulary, backward, spread });
+            agree(&CrossEntropy { rows, vocabulary, backward, spread });
         }
     }
 }
@@ -238,9 +240,6 @@ struct Optimiser(usize);
 impl Call for Optimiser {
     fn name(&self) -> String {
         format!("optimiser of {}", self.0)
-    }
-    fn stages(&self) -> f64 {
-        2.0
     }
     fn on<B: Backend>(&self, b: &B) -> Outputs {
         let len = self.0;
@@ -280,11 +279,11 @@ impl Call for Optimiser {
 #[test]
 fn optimisers() {
     for len in [0, 1, 17, 5000, 300_001].into_iter().chain(shapes::arenas(Size::Small)) {
-        agree_stored(&Optimiser(len));
+        agree(&Optimiser(len));
     }
 }
 
-struct Linear(linear::Shape, bool);
+pub struct Linear(pub linear::Shape, pub bool);
 
 impl Call for Linear {
     fn name(&self) -> String {
@@ -339,7 +338,7 @@ impl Call for Linear {
 #[test]
 fn linears() {
     for (rows, inputs, outputs) in [(0, 3, 4), (1, 1, 1), (33, 65, 31), (130, 40, 97)] {
-        agree_stored(&Linear(linear::Shape { rows, inputs, outputs }, rows % 2 == 1));
+        agree(&Linear(linear::Shape { rows, inputs, outputs }, rows % 2 == 1));
     }
-    shapes::linears(Size::Small).into_iter().for_each(|shape| agree_stored(&Linear(shape, false)));
+    shapes::linears(Size::Small).into_iter().for_each(|shape| agree(&Linear(shape, false)));
 }

@@ -1,6 +1,6 @@
 //! Wrong arguments give an error that names them.
 
-use crate::agree::machines;
+use crate::machines::machines;
 use emo::cpu::Cpu;
 use emo::ops::activation::Activation;
 use emo::ops::segments::Segments;

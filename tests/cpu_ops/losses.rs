@@ -1,7 +1,8 @@
 //! Losses on routing.
 
-use crate::agree::{Call, Outputs, agree, agree_stored, indices, values};
+use crate::agree::{Call, Outputs, indices, values};
 use crate::device::{Held, hold, reals, segments, unset, unset_indices};
+use crate::machines::agree;
 use crate::shapes::{self, Layer, Routed, Size, documents};
 use emo::Backend;
 use emo::ops::{experts, losses, permutation};
@@ -163,10 +164,10 @@ fn redundancies() {
     for (tokens, top_k, routed_k, width) in
         [(0, 3, 2, 4), (1, 2, 2, 5), (40, 4, 3, 33), (70, 8, 8, 16), (9, 2, 1, 7), (5, 2, 0, 7)]
     {
-        agree_stored(&Redundancy { tokens, top_k, routed_k, width });
+        agree(&Redundancy { tokens, top_k, routed_k, width });
     }
     for Layer { shape, .. } in shapes::layers(Size::Small) {
         let experts::Shape { tokens, top_k, width, .. } = shape;
-        agree_stored(&Redundancy { tokens, top_k, routed_k: top_k, width });
+        agree(&Redundancy { tokens, top_k, routed_k: top_k, width });
     }
 }

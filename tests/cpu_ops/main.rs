@@ -9,12 +9,21 @@ mod dense;
 mod device;
 mod errors;
 mod losses;
+mod machines;
 mod memory;
 mod no_panic;
 mod permutation;
 mod random;
 mod routing;
+mod smoothed;
 // The benches use the rest of the table.
 #[allow(dead_code)]
 #[path = "../common/shapes.rs"]
 mod shapes;
+
+/// Nor do the decisions depend on the instruction set.
+#[test]
+fn logits_depend_on_nothing_but_their_token() {
+    let found: Vec<_> = machines::machines().iter().flatten().map(routing::logits_of_tokens_alone).collect();
+    found.iter().for_each(|logits| assert_eq!(logits, &found[0]));
+}

@@ -1,6 +1,6 @@
 //! No argument makes an op panic: every op, with lengths, indices and values that are mostly right.
 
-use crate::agree::machines;
+use crate::machines::machines;
 use crate::random::Random;
 use emo::Backend;
 use emo::cpu::Cpu;

@@ -1,7 +1,8 @@
 //! Plan, dispatch, combine, and the experts over a plan.
 
-use crate::agree::{Call, Outputs, agree_stored, indices, values, widen};
+use crate::agree::{Call, Outputs, indices, values, widen};
 use crate::device::{Held, hold, reals, unset, unset_indices};
+use crate::machines::agree;
 use crate::shapes::{self, Layer, Size};
 use emo::Backend;
 use emo::ops::activation::Activation;
@@ -94,7 +95,7 @@ impl Call for Moves {
 
 #[test]
 fn moves() {
-    // The last but one is large enough for the parallel sort.
+    // From the first of thousands of tokens on, large enough for parallel sorts: in one go or, with 1152 experts, in turns.
     for (tokens, top_k, experts, width, used) in [
         (0, 2, 4, 3, 4),
         (1, 1, 1, 1, 1),
@@ -102,19 +103,22 @@ fn moves() {
         (67, 4, 9, 33, 5),
         (40, 2, 6, 5, 1),
         (17_000, 3, 40, 1, 37),
+        (10_000, 1, 3, 1, 1),
+        (9_001, 1, 1151, 1, 1151),
+        (3_000, 2, 1152, 1, 1152),
         (7, 2, 2000, 3, 2000),
     ] {
-        agree_stored(&Moves { shape: Shape { tokens, top_k, experts }, width, used });
+        agree(&Moves { shape: Shape { tokens, top_k, experts }, width, used });
     }
     for (shape, width) in shapes::moves(Size::Small) {
-        agree_stored(&Moves { shape, width, used: shape.experts });
+        agree(&Moves { shape, width, used: shape.experts });
     }
 }
 
 /// The fused experts and the plain grouped products, through the backend.
-struct Experts {
-    shape: experts::Shape,
-    extra: bool,
+pub struct Experts {
+    pub shape: experts::Shape,
+    pub extra: bool,
 }
 
 impl Call for Experts {
@@ -122,10 +126,9 @@ impl Call for Experts {
         format!("experts {:?}", self.shape)
     }
     fn terms(&self) -> f64 {
-        (self.shape.width * self.shape.hidden).max(self.shape.rows()) as f64 / 4.0
-    }
-    fn stages(&self) -> f64 {
-        16.0
+        let terms = (self.shape.width * self.shape.hidden).max(self.shape.rows()) as f64 / 4.0;
+        // Gated, its terms grow with the cube of a pre-activation.
+        if self.shape.activation == Activation::ReluSquared { 4.0 * terms } else { terms }
     }
     fn on<B: Backend>(&self, b: &B) -> Outputs {
         let Self { shape, extra } = *self;
@@ -240,10 +243,10 @@ fn experts_over_a_plan() {
     {
         for (gated, activation) in [(true, Activation::Silu), (false, Activation::GeluTanh)] {
             let shape = experts::Shape { tokens, top_k, experts, width, hidden, gated, activation };
-            agree_stored(&Experts { shape, extra: gated });
+            agree(&Experts { shape, extra: gated });
         }
     }
     for Layer { shape, .. } in shapes::layers(Size::Small) {
-        agree_stored(&Experts { shape, extra: false });
+        agree(&Experts { shape, extra: false });
     }
 }

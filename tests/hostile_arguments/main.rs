@@ -4,6 +4,9 @@
 #[allow(dead_code)]
 #[path = "../common/device.rs"]
 mod device;
+#[cfg(feature = "cuda")]
+#[path = "../common/gpu.rs"]
+mod gpu;
 mod random;
 
 use device::{Held, hold, reals, unset, unset_indices};
@@ -302,6 +305,20 @@ fn not_a_number<B: Backend>(b: &B) {
 fn nan_logits_give_nan_scores() {
     not_a_number(&Cpu::new(1).unwrap());
     not_a_number(&Oracle);
+}
+
+/// What the host can see it refuses; kernels keep NaN as it is.
+#[cfg(feature = "cuda")]
+#[test]
+fn a_gpu_refuses_the_same() {
+    if let Some(cuda) = gpu::gpu::<f32>() {
+        absurd(&cuda);
+        not_a_number(&cuda);
+    }
+    if let Some(cuda) = gpu::gpu::<half::bf16>() {
+        absurd(&cuda);
+        not_a_number(&cuda);
+    }
 }
 
 /// Rows 2^63 elements apart: three of them end where the first began, for arithmetic that wraps.

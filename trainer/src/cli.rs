@@ -1,8 +1,12 @@
 //! The command line: what can be said, with an example in every `--help`.
 
+use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::Storage;
 
 /// Pretrain EMO, a mixture-of-experts language model whose modules emerge from document boundaries.
 #[derive(Debug, Parser)]
@@ -36,9 +40,36 @@ Ctrl-C finishes the step, saves, and prints the command that continues the run b
         after_help = "Example:\n  trainer generate --checkpoint runs/quickstart-0 --prompt 'pub fn ' --tokens 200"
     )]
     Generate(Generate),
+    /// Measure bits per byte of held-out text, by domain.
+    #[command(after_help = "\
+Examples:
+  trainer eval --checkpoint runs/quickstart-0
+  trainer eval --checkpoint runs/mine-0 --data shards/valid --rows 64 --json")]
+    Eval(Eval),
+    /// Show what a checkpoint, a run or a folder of shards holds.
+    #[command(
+        after_help = "Examples:\n  trainer inspect runs/quickstart-0 --tensors\n  trainer inspect shards/train --json"
+    )]
+    Inspect(Inspect),
+    /// Write a checkpoint for other programs: another type, other files, another family's names.
+    #[command(after_help = "\
+Examples:
+  trainer export --checkpoint runs/quickstart-0 --out exported --dtype bf16
+  trainer export --checkpoint runs/mine-0 --out exported --family olmoe
+A folder of the family `emo` is read by transformers with Ai2's remote code (configuration_emo.py and modeling_emo.py of
+their release, put beside it); the other families by transformers itself.")]
+    Export(Export),
+    /// Rewrite a checkpoint of another program in this program's layout, bit for bit; reading it needs no import.
+    #[command(after_help = "Example:\n  trainer import downloads/OLMoE-1B-7B --out models/olmoe")]
+    Import(Import),
     /// Turn text into token shards, train a tokenizer, check shards.
     #[command(subcommand)]
     Data(Data),
+    /// Print the completions of a shell.
+    #[command(
+        after_help = "Example:\n  trainer completions bash > ~/.local/share/bash-completion/completions/trainer"
+    )]
+    Completions(Completions),
     /// Print a preset as TOML, to start a configuration from.
     #[command(after_help = "Example:\n  trainer config quickstart > my.toml\n  trainer config --list")]
     Config(ShowConfig),
@@ -77,9 +108,12 @@ pub struct Pretrain {
     /// Threads (`run.threads`); results do not depend on it.
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value_t)]
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value_t)]
     pub device: Device,
+    /// What activations and matrices are held in (`train.storage`); checkpoints are f32 in either case.
+    #[arg(long, value_enum)]
+    pub storage: Option<Storage>,
     /// Continue the run from its last checkpoint, bit for bit; --set may change the learning rate, its schedule and the
     /// clipping from there on.
     #[arg(long)]
@@ -124,12 +158,155 @@ pub struct Generate {
     /// Threads; 0 = all cores.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value_t)]
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value_t)]
     pub device: Device,
+    /// What activations and matrices are held in; checkpoints are f32 in either case.
+    #[arg(long, value_enum, default_value_t)]
+    pub storage: Storage,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `trainer eval`.
+#[derive(Debug, Args)]
+pub struct Eval {
+    /// A run's folder (its last checkpoint) or one checkpoint.
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: PathBuf,
+    /// Shards, or a folder of text files with one sub-folder a domain [default: what the run held out].
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Rows of each domain at most, spread evenly over it.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub rows: usize,
+    /// Tokens of a row [default: as in training].
+    #[arg(long, value_name = "N")]
+    pub sequence: Option<usize>,
+    /// Rows computed at once.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub batch: usize,
+    /// Threads; 0 = all cores.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    pub device: Device,
+    /// What activations and matrices are held in; checkpoints are f32 in either case.
+    #[arg(long, value_enum, default_value_t)]
+    pub storage: Storage,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `trainer inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// A checkpoint, a run, or a folder of shards.
+    #[arg(value_name = "DIR")]
+    pub path: PathBuf,
+    /// List every parameter tensor.
+    #[arg(long)]
+    pub tensors: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `trainer completions`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell.
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// How a copy of a checkpoint is to look.
+#[derive(Debug, Args)]
+pub struct Transfer {
+    /// The folder to write.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Type of the tensors.
+    #[arg(long, value_enum, default_value_t)]
+    pub dtype: Dtype,
+    /// Megabytes of a file of weights at most, a larger tensor alone in its own.
+    #[arg(long, value_name = "N", default_value_t = 5000)]
+    pub shard_mb: u64,
+    /// Replace the model that --out holds.
+    #[arg(long)]
+    pub force: bool,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `trainer export`.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// A run's folder (its last checkpoint) or one checkpoint.
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: PathBuf,
+    /// Whose names and configuration.
+    #[arg(long, value_enum, default_value_t)]
+    pub family: ExportFamily,
+    /// How the copy is to look.
+    #[command(flatten)]
+    pub transfer: Transfer,
+}
+
+/// `trainer import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// A folder with config.json and safetensors files: emo, olmoe, flex_olmo, mixtral, qwen3_moe.
+    #[arg(value_name = "DIR")]
+    pub checkpoint: PathBuf,
+    /// How the copy is to look.
+    #[command(flatten)]
+    pub transfer: Transfer,
+}
+
+/// Type of a checkpoint's tensors.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Dtype {
+    /// As they are.
+    #[default]
+    Keep,
+    /// 32 bits.
+    F32,
+    /// The upper 16 of these, rounded to the nearest.
+    Bf16,
+}
+
+/// A model family to export to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum ExportFamily {
+    /// Ai2's EMO: every model of this program.
+    #[default]
+    Emo,
+    /// Softmax routers without shared experts, queries and keys normalised over the full width.
+    Olmoe,
+    /// The same with the norms after the blocks.
+    FlexOlmo,
+    /// Softmax routers renormalised over the top k, no QK-norm.
+    Mixtral,
+    /// Softmax routers, queries and keys normalised per head, dense layers among the others.
+    Qwen3Moe,
+}
+
+impl From<ExportFamily> for crate::checkpoint::Family {
+    fn from(family: ExportFamily) -> Self {
+        match family {
+            ExportFamily::Emo => Self::Emo,
+            ExportFamily::Olmoe => Self::Olmoe,
+            ExportFamily::FlexOlmo => Self::FlexOlmo,
+            ExportFamily::Mixtral => Self::Mixtral,
+            ExportFamily::Qwen3Moe => Self::Qwen3Moe,
+        }
+    }
 }
 
 /// `trainer data`.
@@ -258,11 +435,37 @@ pub struct ShowConfig {
 }
 
 /// Where to compute.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Device {
-    /// The best device there is.
+    /// A GPU where there is one, else the processor.
     #[default]
     Auto,
     /// The processor.
     Cpu,
+    /// The GPU of this number.
+    Cuda(usize),
+}
+
+impl FromStr for Device {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refused =
+            || format!("expected `auto`, `cpu`, `cuda` or `cuda:N` for the GPU of number N, found `{text}`");
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => text.strip_prefix("cuda:").and_then(|n| n.parse().ok()).map(Self::Cuda).ok_or_else(refused),
+        }
+    }
+}
+
+impl Display for Device {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+        }
+    }
 }

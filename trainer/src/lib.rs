@@ -6,10 +6,14 @@ pub mod commands;
 pub mod config;
 pub mod data;
 pub mod error;
+pub mod evaluate;
+mod lock;
 pub mod metrics;
 pub mod model;
 pub mod progress;
+mod replace;
 pub mod report;
+pub mod tensorboard;
 pub mod train;
 
 pub use error::{Error, Result};

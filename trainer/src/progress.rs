@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::metrics::ValidRecord;
+use crate::train::watch::Load;
 
 /// What one step shows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -25,6 +26,8 @@ pub struct Update {
     pub peak_share: Option<f64>,
     /// Seconds left, where they can be told.
     pub eta_s: Option<f64>,
+    /// How the experts are used; none for a dense model.
+    pub load: Option<Load>,
 }
 
 impl Update {
@@ -32,9 +35,17 @@ impl Update {
     #[must_use]
     pub fn line(&self) -> String {
         let peak = self.peak_share.map_or(String::new(), |share| format!(" ({:.0}% of peak)", 100.0 * share));
+        let experts = self.load.map_or(String::new(), |load| {
+            let dead = if load.dead > 0 {
+                format!(", {} of {} dead", load.dead, load.experts)
+            } else {
+                String::new()
+            };
+            format!("  load {:.1}x{dead}", load.busiest)
+        });
         let eta = self.eta_s.map_or(String::new(), |seconds| format!("  ETA {}", duration(seconds)));
         format!(
-            "loss {:.4}  {} tok/s  {}FLOP/s{peak}{eta}",
+            "loss {:.4}  {} tok/s  {}FLOP/s{peak}{experts}{eta}",
             self.loss,
             si(self.tokens_per_s).replace(' ', ""),
             si(self.flops_per_s)
@@ -213,10 +224,19 @@ impl Work {
     /// Progress through `of` bytes.
     #[must_use]
     pub fn new(mode: Mode, of: u64) -> Self {
+        Self::styled(mode, of, "{bar:24.cyan/dim} {bytes}/{total_bytes}  {msg}  ETA {eta}")
+    }
+
+    /// Progress through `of` things that the line names.
+    #[must_use]
+    pub fn counting(mode: Mode, of: u64) -> Self {
+        Self::styled(mode, of, "{bar:24.cyan/dim} {msg}  ETA {eta}")
+    }
+
+    fn styled(mode: Mode, of: u64, template: &str) -> Self {
         let bar = (mode == Mode::Live).then(|| {
             let bar = ProgressBar::new(of);
-            let style =
-                ProgressStyle::with_template("{bar:24.cyan/dim} {bytes}/{total_bytes}  {msg}  ETA {eta}");
+            let style = ProgressStyle::with_template(template);
             if let Ok(style) = style {
                 bar.set_style(style.progress_chars("━━─"));
             }

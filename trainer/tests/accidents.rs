@@ -81,3 +81,18 @@ fn a_flipped_bit_in_a_single_checkpoint_and_a_slip_in_the_threads_are_refused() 
     assert!(said.contains("100000 threads") && said.contains("cores"), "{said}");
     assert!(!place.path("other").exists());
 }
+
+#[test]
+fn two_trainers_do_not_write_into_one_folder() {
+    let place = Place::new();
+    succeed(&mut place.pretrain("run", &["--stop-after", "2"]));
+    let lock = std::fs::File::create(place.path("run").join(".lock")).unwrap();
+    lock.lock().unwrap();
+    for more in [&["--resume"][..], &["--force"]] {
+        let said = fail(&mut place.pretrain("run", more), 2);
+        assert!(said.contains("another process is training into"), "{said}");
+    }
+    assert!(place.step("run", 2).exists(), "the run of the other process is untouched");
+    drop(lock);
+    succeed(&mut place.pretrain("run", &["--resume"]));
+}

@@ -7,10 +7,10 @@ use support::{Place, succeed};
 #[test]
 fn one_two_and_seven_threads_give_the_same_trajectory_and_the_same_weights() {
     let place = Place::new();
-    for dtype in ["f32", "bf16"] {
-        let out = |threads: &str| format!("{dtype}-{threads}");
+    for storage in ["f32", "bf16"] {
+        let out = |threads: &str| format!("{storage}-{threads}");
         for threads in ["1", "2", "7"] {
-            let set = format!("train.dtype={dtype}");
+            let set = format!("train.storage={storage}");
             succeed(&mut place.pretrain(&out(threads), &["--threads", threads, "--set", &set]));
         }
         assert_eq!(place.metrics(&out("1")).len(), 22, "20 steps and 2 validations");

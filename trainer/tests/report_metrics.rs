@@ -118,6 +118,7 @@ fn update(step: u64) -> Update {
         flops_per_s: 82e9,
         peak_share: Some(0.347),
         eta_s: Some(192.0),
+        load: None,
     }
 }
 

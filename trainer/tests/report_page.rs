@@ -122,7 +122,7 @@ fn a_folder_becomes_the_page_of_its_own_numbers() {
     let path = report::write(&folder).unwrap();
     let page = fs::read_to_string(&path).unwrap();
     assert_eq!(page, render(&run));
-    assert!(!folder.join("report.html.tmp").exists());
+    assert!(!folder.join("report.html.partial").exists());
 }
 
 #[test]

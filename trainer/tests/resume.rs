@@ -22,7 +22,7 @@ const EVERYTHING: [&str; 8] = [
 #[test]
 fn stopping_and_resuming_changes_no_bit() {
     let place = Place::new();
-    let bf16 = ["--set", "train.dtype=bf16"];
+    let bf16 = ["--set", "train.storage=bf16"];
     for (whole, parts, settings) in [("a", "b", &[][..]), ("c", "d", &EVERYTHING[..]), ("e", "f", &bf16[..])]
     {
         succeed(&mut place.pretrain(whole, settings));

@@ -9,25 +9,22 @@ use std::time::{Duration, SystemTime};
 use emo::cpu::isa::Isa;
 use emo::cpu::peak;
 use emo::cpu::threads::Threads;
-use half::bf16;
 use serde_json::Value;
 
 use crate::step;
 
 /// One benchmarked case: its floor (FLOPs and bytes, from tests/common/floors.rs) and criterion's median.
-struct Row {
-    name: String,
-    seconds: f64,
-    flops: f64,
-    bytes: f64,
+pub struct Row {
+    pub name: String,
+    pub seconds: f64,
+    pub flops: f64,
+    pub bytes: f64,
 }
 
 /// What the machine reaches with nothing but multiply-adds, and with nothing but copying.
 struct Peaks {
     threads: usize,
     gflops: f64,
-    /// The same with pairs of bf16.
-    bf16_gflops: f64,
     gigabytes: f64,
 }
 
@@ -56,7 +53,6 @@ impl Peaks {
         Self {
             threads: self.threads,
             gflops: self.gflops.max(other.gflops),
-            bf16_gflops: self.bf16_gflops.max(other.bf16_gflops),
             gigabytes: self.gigabytes.max(other.gigabytes),
         }
     }
@@ -67,8 +63,7 @@ fn peaks(threads: usize) -> Result<Peaks, String> {
     let pool = Threads::new(threads).map_err(|error| error.to_string())?;
     let measure = || {
         let peak = peak::measure(&pool, Isa::detect(), Duration::from_millis(60));
-        let bf16_gflops = peak::gflops::<bf16>(&pool, Isa::detect(), Duration::from_millis(60));
-        Peaks { threads, gflops: peak.gflops, bf16_gflops, gigabytes: peak.copy_gb_s }
+        Peaks { threads, gflops: peak.gflops, gigabytes: peak.copy_gb_s }
     };
     Ok((0..8).fold(measure(), |best, _| best.max(&measure())))
 }
@@ -79,7 +74,7 @@ fn json(path: &Path) -> Result<Value, String> {
 }
 
 /// Every case that criterion measured since `started`.
-fn rows(folder: &Path, started: SystemTime) -> Result<Vec<Row>, String> {
+pub fn rows(folder: &Path, started: SystemTime) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     for directory in measured(folder) {
         let estimates = directory.join("estimates.json");
@@ -117,26 +112,25 @@ fn measured(folder: &Path) -> Vec<PathBuf> {
 
 fn table(rows: &[Row], peaks: &Peaks) -> String {
     let mut out = format!(
-        "Measured peaks in the same run, {} threads: {:.0} GFLOP/s f32 multiply-add, {:.0} GFLOP/s bf16, {:.1} GB/s copy.\n\n\
+        "Measured peaks in the same run, {} threads: {:.0} GFLOP/s f32 multiply-add, {:.1} GB/s copy.\n\n\
          | case | time | GFLOP/s | of peak | GB/s | of copy |\n|---|---:|---:|---:|---:|---:|\n",
-        peaks.threads, peaks.gflops, peaks.bf16_gflops, peaks.gigabytes
+        peaks.threads, peaks.gflops, peaks.gigabytes
     );
     for row in rows {
-        let peak = if row.name.contains("/bf16 ") { peaks.bf16_gflops } else { peaks.gflops };
         let (gflops, gigabytes) = (row.flops / row.seconds * 1e-9, row.bytes / row.seconds * 1e-9);
         let _ = writeln!(
             out,
             "| {} | {} | {gflops:.1} | {:.0} % | {gigabytes:.1} | {:.0} % |",
             row.name,
             duration(row.seconds),
-            100.0 * gflops / peak,
+            100.0 * gflops / peaks.gflops,
             100.0 * gigabytes / peaks.gigabytes,
         );
     }
     out
 }
 
-fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 1e-3 => format!("{:.1} us", s * 1e6),
         s if s < 1.0 => format!("{:.2} ms", s * 1e3),
@@ -144,17 +138,20 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// Replaces the part of docs/benchmarks.md between the two markers.
 fn write(table: &str) -> Result<(), String> {
-    const BEGIN: &str = "<!-- begin: cargo xtask bench -->";
-    const END: &str = "<!-- end: cargo xtask bench -->";
+    let header = format!("Command: `cargo xtask bench`; machine: {}; commit: {}.", machine(), commit());
+    write_part("cargo xtask bench", &format!("{header}\n\n{table}"))
+}
+
+/// Replaces the part of docs/benchmarks.md between the markers of this command.
+pub fn write_part(command: &str, part: &str) -> Result<(), String> {
+    let (begin_mark, end_mark) = (format!("<!-- begin: {command} -->"), format!("<!-- end: {command} -->"));
     let path = step::root().join("docs/benchmarks.md");
     let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let (Some(begin), Some(end)) = (text.find(BEGIN), text.find(END)) else {
-        return Err(format!("{}: the markers `{BEGIN}` and `{END}` are missing", path.display()));
+    let (Some(begin), Some(end)) = (text.find(&begin_mark), text.find(&end_mark)) else {
+        return Err(format!("{}: the markers `{begin_mark}` and `{end_mark}` are missing", path.display()));
     };
-    let header = format!("Command: `cargo xtask bench`; machine: {}; commit: {}.", machine(), commit());
-    let new = format!("{}{BEGIN}\n{header}\n\n{table}{}", &text[..begin], &text[end..]);
+    let new = format!("{}{begin_mark}\n{part}{}", &text[..begin], &text[end..]);
     fs::write(&path, new).map_err(|error| format!("{}: {error}", path.display()))?;
     println!("wrote {}", path.display());
     Ok(())
@@ -170,7 +167,7 @@ fn machine() -> String {
     format!("{model}, {} cores", std::thread::available_parallelism().map_or(1, usize::from))
 }
 
-fn commit() -> String {
+pub fn commit() -> String {
     let output =
         Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(step::root()).output();
     output

@@ -330,9 +330,10 @@ pub(crate) fn by_rows<A: Rows, F: Finish, T: Storage>(
                 continue;
             }
             for (i, row) in rows.enumerate() {
-                // SAFETY: row i of the tile, which no other task touches; none where C is not stored.
                 let stored = match to_scratch {
+                    // C is not stored.
                     true => Default::default(),
+                    // SAFETY: row i of the tile, which lies in C and which no other task touches.
                     false => unsafe { std::slice::from_raw_parts_mut(tile_c.add(i * n), columns.len()) },
                 };
                 if direct {

@@ -192,6 +192,37 @@ pub fn prune(root: &Path, step: u64, keep: usize) -> Result<()> {
 }
 
 /// File names of a folder, sorted.
+/// A checkpoint's folder, or the newest whole one of a run; another program's checkpoint has no checksums to verify.
+///
+/// # Errors
+/// [`Error::Checkpoint`] for anything else, in words that say what to give.
+pub fn find(path: &Path) -> Result<PathBuf> {
+    if path.join("config.json").exists() {
+        // A checkpoint of ours has checksums; another program's has not.
+        if path.join(MANIFEST).exists() {
+            verify(path).map_err(|error| match error {
+                Error::Checkpoint { path, message } => {
+                    let advice = "copy it here again, or choose another checkpoint";
+                    Error::checkpoint(path, format!("{message}; {advice}"))
+                }
+                other => other,
+            })?;
+        }
+        return Ok(path.to_path_buf());
+    }
+    let root = path.join("checkpoints");
+    if !root.exists() {
+        return Err(Error::checkpoint(
+            path,
+            "is neither a checkpoint (no config.json) nor a run (no checkpoints folder); give a run's folder as \
+             `trainer pretrain` prints it at its end, or one checkpoint in it",
+        ));
+    }
+    let (checkpoint, warnings) = latest(&root)?;
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    Ok(checkpoint)
+}
+
 fn names(path: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(Error::io("list", path))? {

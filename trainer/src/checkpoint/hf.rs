@@ -4,21 +4,21 @@
 //! Written: `emo`, one f32 file, names of emo.md 8.2.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::safetensors::Dtype;
 use emo::backend::Backend;
 use serde_json::Value;
 
-use super::replace::replace;
 use super::safetensors::{Planned, Reader};
 use super::{Error, Family, HfTensor, Result, hf_config, hf_names, safetensors};
 use crate::model::{Capacity, Layout, Model, ModelConfig};
+use crate::replace::replace_with;
 
-const CONFIG: &str = "config.json";
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+pub(super) const CONFIG: &str = "config.json";
+pub(super) const SINGLE: &str = "model.safetensors";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
 
 /// The configuration of a checkpoint folder.
 ///
@@ -44,7 +44,7 @@ pub fn tensors(config: &ModelConfig, layout: &Layout, family: Family) -> Vec<HfT
     hf_names::tensors(config, layout, family)
 }
 
-fn read_json(path: &Path) -> Result<Value> {
+pub(super) fn read_json(path: &Path) -> Result<Value> {
     let text = std::fs::read(path).map_err(Error::io(path))?;
     serde_json::from_slice(&text).map_err(|error| Error::format(path, format!("not JSON: {error}")))
 }
@@ -87,7 +87,7 @@ pub fn load_as<B: Backend>(
 }
 
 /// Name and size of the score-correction bias of each layer with experts.
-fn selection_biases(config: &ModelConfig) -> Vec<(String, usize)> {
+pub(super) fn selection_biases(config: &ModelConfig) -> Vec<(String, usize)> {
     config.moe_layers().map(|(layer, moe)| (hf_names::selection_bias(layer), moe.routed())).collect()
 }
 
@@ -96,11 +96,11 @@ pub fn save<B: Backend>(folder: &Path, model: &Model<B>) -> Result<Vec<PathBuf>>
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let mut parts: Vec<(Planned, Part)> = tensors(model.config(), model.layout(), Family::Emo)
         .into_iter()
-        .map(|tensor| (Planned { name: tensor.name, shape: tensor.shape }, Part::Parameter(tensor.range)))
+        .map(|tensor| (Planned::f32(tensor.name, tensor.shape), Part::Parameter(tensor.range)))
         .collect();
     for (ordinal, (name, experts)) in selection_biases(model.config()).into_iter().enumerate() {
         if model.selection_bias(ordinal)?.is_some() {
-            parts.push((Planned { name, shape: vec![experts] }, Part::SelectionBias(ordinal)));
+            parts.push((Planned::f32(name, vec![experts]), Part::SelectionBias(ordinal)));
         }
     }
     let (planned, parts): (Vec<Planned>, Vec<Part>) = parts.into_iter().unzip();
@@ -113,7 +113,7 @@ pub fn save<B: Backend>(folder: &Path, model: &Model<B>) -> Result<Vec<PathBuf>>
     })?;
     let path = folder.join(CONFIG);
     let config = format!("{:#}\n", config_json(model.config())?);
-    replace(&path, |file| file.write_all(config.as_bytes()).map_err(Error::io(&path)))?;
+    replace_with(&path, config.as_bytes()).map_err(Error::io(&path))?;
     Ok(vec![path, weights])
 }
 
@@ -123,13 +123,13 @@ enum Part {
 }
 
 /// The files of a checkpoint and which of them has which tensor.
-struct Source {
+pub(super) struct Source {
     files: Vec<Reader>,
     file_of: BTreeMap<String, usize>,
 }
 
 impl Source {
-    fn open(folder: &Path) -> Result<Self> {
+    pub(super) fn open(folder: &Path) -> Result<Self> {
         let index = folder.join(INDEX);
         if !index.exists() {
             let file = Reader::open(&folder.join(SINGLE))?;
@@ -163,12 +163,12 @@ impl Source {
         Ok(Self { files, file_of })
     }
 
-    fn contains(&self, name: &str) -> bool {
+    pub(super) fn contains(&self, name: &str) -> bool {
         self.file_of.contains_key(name)
     }
 
     /// Every tensor is there with its shape, and none that the model has no place for.
-    fn check(&self, config: &ModelConfig, tensors: &[HfTensor]) -> Result<()> {
+    pub(super) fn check(&self, config: &ModelConfig, tensors: &[HfTensor]) -> Result<()> {
         for tensor in tensors {
             let found =
                 self.file_of.get(&tensor.name).and_then(|&f| self.files[f].tensors().get(&tensor.name));
@@ -200,13 +200,22 @@ impl Source {
     }
 
     fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f64>> {
-        match self.file_of.get(name) {
-            Some(&file) => self.files[file].floats(name, shape),
-            None => Err(Error::Tensor {
-                name: name.to_owned(),
-                expected: format!("shape {shape:?}"),
-                found: "nothing".into(),
-            }),
-        }
+        self.file(name)?.floats(name, shape)
+    }
+
+    /// Type and bytes of a tensor.
+    pub(super) fn tensor(&mut self, name: &str) -> Result<(Dtype, Vec<u8>)> {
+        Ok((self.dtype(name)?, self.file(name)?.bytes(name)?))
+    }
+
+    /// Type of a tensor.
+    pub(super) fn dtype(&self, name: &str) -> Result<Dtype> {
+        let info = self.file_of.get(name).and_then(|&file| self.files[file].tensors().get(name));
+        info.map(|info| info.dtype).ok_or_else(|| safetensors::missing(name))
+    }
+
+    fn file(&mut self, name: &str) -> Result<&mut Reader> {
+        let file = self.file_of.get(name).ok_or_else(|| safetensors::missing(name))?;
+        Ok(&mut self.files[*file])
     }
 }

@@ -30,20 +30,24 @@ struct Defaults {
 }
 
 impl Family {
+    const ALL: [Self; 5] = [Self::Emo, Self::Olmoe, Self::FlexOlmo, Self::Mixtral, Self::Qwen3Moe];
+
+    /// The `model_type` of its configurations.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Emo => "emo",
+            Self::Olmoe => "olmoe",
+            Self::FlexOlmo => "flex_olmo",
+            Self::Mixtral => "mixtral",
+            Self::Qwen3Moe => "qwen3_moe",
+        }
+    }
+
     fn parse(name: &str) -> Result<Self> {
-        Ok(match name {
-            "emo" => Self::Emo,
-            "olmoe" => Self::Olmoe,
-            "flex_olmo" => Self::FlexOlmo,
-            "mixtral" => Self::Mixtral,
-            "qwen3_moe" => Self::Qwen3Moe,
-            _ => {
-                let known = "emo, olmoe, flex_olmo, mixtral, qwen3_moe";
-                return Err(Error::config(
-                    "model_type",
-                    format!("is \"{name}\"; this program reads {known}"),
-                ));
-            }
+        Self::ALL.into_iter().find(|family| family.name() == name).ok_or_else(|| {
+            let known = Self::ALL.map(Self::name).join(", ");
+            Error::config("model_type", format!("is \"{name}\"; this program reads {known}"))
         })
     }
 

@@ -14,10 +14,11 @@ mod error;
 pub mod folder;
 pub mod hf;
 mod hf_config;
+mod hf_export;
 mod hf_names;
-pub(crate) mod replace;
 pub mod safetensors;
 pub mod state;
+pub mod transfer;
 
 pub use error::{Error, Result};
 pub use hf_config::Family;

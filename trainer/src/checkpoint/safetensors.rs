@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
-use super::replace::replace;
 use super::{Error, Result};
+use crate::replace::replace;
 
 /// The format's own bound on the header, in bytes.
 const LONGEST_HEADER: u64 = 100_000_000;
@@ -88,7 +88,7 @@ impl Reader {
     }
 }
 
-fn missing(name: &str) -> Error {
+pub(super) fn missing(name: &str) -> Error {
     Error::Tensor { name: name.to_owned(), expected: "it in the file".into(), found: "nothing".into() }
 }
 
@@ -99,40 +99,72 @@ pub struct Planned {
     pub name: String,
     /// Row-major shape.
     pub shape: Vec<usize>,
+    /// Type of its elements.
+    pub dtype: Dtype,
 }
 
-/// Writes an f32 file: `values(i)` gives the elements of `tensors[i]`. The bytes reach the disk before the file gets
-/// its name, so that no reader ever sees half a file.
+impl Planned {
+    /// A tensor of f32.
+    #[must_use]
+    pub fn f32(name: String, shape: Vec<usize>) -> Self {
+        Self { name, shape, dtype: Dtype::F32 }
+    }
+
+    /// How many elements.
+    #[must_use]
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// How many bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.elements() * self.dtype.bitsize() / 8
+    }
+}
+
+/// Writes a file of f32 tensors: `values(i)` gives the elements of `tensors[i]`. The bytes reach the disk before the file
+/// gets its name, so that no reader ever sees half a file.
 pub fn write(
     path: &Path,
     tensors: &[Planned],
     mut values: impl FnMut(usize) -> Result<Vec<f64>>,
 ) -> Result<()> {
+    write_bytes(path, tensors, |index| {
+        Ok(values(index)?.into_iter().flat_map(|value| (value as f32).to_le_bytes()).collect())
+    })
+}
+
+/// Writes a file: `bytes(i)` gives the little-endian elements of `tensors[i]`, of its type.
+pub fn write_bytes(
+    path: &Path,
+    tensors: &[Planned],
+    mut bytes: impl FnMut(usize) -> Result<Vec<u8>>,
+) -> Result<()> {
     let mut end = 0;
-    let planned = tensors.iter().map(|Planned { name, shape }| {
+    let planned = tensors.iter().map(|tensor| {
         let start = end;
-        end += size_of::<f32>() * shape.iter().product::<usize>();
-        (name.clone(), TensorInfo { dtype: Dtype::F32, shape: shape.clone(), data_offsets: (start, end) })
+        end += tensor.bytes();
+        let (dtype, shape) = (tensor.dtype, tensor.shape.clone());
+        (tensor.name.clone(), TensorInfo { dtype, shape, data_offsets: (start, end) })
     });
     let notes = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let header = Metadata::new(Some(notes), planned.collect()).map_err(|error| Error::format(path, error))?;
     let mut header = serde_json::to_vec(&header).map_err(|error| Error::format(path, error))?;
     // The data starts at a multiple of 8 bytes.
     header.resize(header.len().next_multiple_of(8), b' ');
-    replace(path, |file| {
+    let failed = |error| Error::io(path)(error);
+    replace(path, failed, |file| {
         file.write_all(&(header.len() as u64).to_le_bytes()).map_err(Error::io(path))?;
         file.write_all(&header).map_err(Error::io(path))?;
         for (index, tensor) in tensors.iter().enumerate() {
-            let values = values(index)?;
-            let expected: usize = tensor.shape.iter().product();
-            if values.len() != expected {
-                let found = values.len().to_string();
-                let expected = format!("{expected} elements");
+            let bytes = bytes(index)?;
+            if bytes.len() != tensor.bytes() {
+                let found = format!("{} bytes", bytes.len());
+                let expected = format!("{} bytes", tensor.bytes());
                 return Err(Error::Tensor { name: tensor.name.clone(), expected, found });
             }
-            for value in values {
-                file.write_all(&(value as f32).to_le_bytes()).map_err(Error::io(path))?;
-            }
+            file.write_all(&bytes).map_err(Error::io(path))?;
         }
         Ok(())
     })

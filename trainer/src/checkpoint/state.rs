@@ -22,6 +22,9 @@ pub struct State {
     pub step: u64,
     /// Tokens read.
     pub tokens: u64,
+    /// Steps that AdamW's moments had behind them when the run took them over from a checkpoint.
+    #[serde(default)]
+    pub carried: u64,
     /// Where the data goes on.
     pub data: StreamPosition,
 }

@@ -1,7 +1,7 @@
 //! `trainer generate`: continue a text.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use emo::Backend;
@@ -9,9 +9,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::Serialize;
 
-use super::device;
+use super::device::{self, Start, Work};
 use crate::checkpoint::{folder, hf};
-use crate::cli::{Device, Generate};
+use crate::cli::Generate;
 use crate::data::ByteTokenizer;
 use crate::error::{Error, Result};
 use crate::model::{Capacity, Inputs, Model};
@@ -34,13 +34,22 @@ pub fn run(args: &Generate) -> Result<()> {
             return Err(Error::Usage(format!("{name} must lie between {low} and {high}, found {value}")));
         }
     }
-    match args.device {
-        Device::Auto | Device::Cpu => sample(Arc::new(device::cpu(args.threads)?), args),
+    device::run(args.device, args.storage, args.threads, Sampling(args))
+}
+
+struct Sampling<'a>(&'a Generate);
+
+impl Work for Sampling<'_> {
+    const PEAK: bool = false;
+
+    fn on<B: Backend>(self, backend: B, start: Start) -> Result<()> {
+        start.note.iter().for_each(|note| tracing::warn!("{note}"));
+        sample(Arc::new(backend), self.0)
     }
 }
 
 fn sample<B: Backend>(backend: Arc<B>, args: &Generate) -> Result<()> {
-    let checkpoint = find(&args.checkpoint)?;
+    let checkpoint = folder::find(&args.checkpoint)?;
     let (config, _) = hf::read_config(&checkpoint)?;
     if config.vocabulary < ByteTokenizer::VOCABULARY || config.eos_id != Some(ByteTokenizer::EOS) {
         return Err(Error::checkpoint(
@@ -85,34 +94,6 @@ fn sample<B: Backend>(backend: Arc<B>, args: &Generate) -> Result<()> {
         return Ok(());
     }
     show(b"\n")
-}
-
-/// A checkpoint's folder, or the newest whole one of a run.
-fn find(path: &Path) -> Result<PathBuf> {
-    if path.join("config.json").exists() {
-        // A checkpoint of ours has checksums; another program's has not.
-        if path.join(folder::MANIFEST).exists() {
-            folder::verify(path).map_err(|error| match error {
-                Error::Checkpoint { path, message } => {
-                    let advice = "copy it here again, or choose another checkpoint";
-                    Error::checkpoint(path, format!("{message}; {advice}"))
-                }
-                other => other,
-            })?;
-        }
-        return Ok(path.to_path_buf());
-    }
-    let root = path.join("checkpoints");
-    if !root.exists() {
-        return Err(Error::checkpoint(
-            path,
-            "is neither a checkpoint (no config.json) nor a run (no checkpoints folder); give a run's folder as \
-             `trainer pretrain` prints it at its end, or one checkpoint in it",
-        ));
-    }
-    let (checkpoint, warnings) = folder::latest(&root)?;
-    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    Ok(checkpoint)
 }
 
 /// Logits of the token that follows `ids`, which are computed again in full.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::device;
 use crate::cli::Plan as Args;
-use crate::config::{Config, Dtype};
+use crate::config::{Config, Storage};
 use crate::error::Result;
 use crate::model::{Layout, Model, Purpose};
 use crate::progress::si;
@@ -58,9 +58,9 @@ impl Plan {
         let active_multiplied = active - layout.embedding.len();
         // Workspaces depend on the device; the number of documents' domains does not, beyond a few rows.
         let cpu = device::cpu(config.run.threads)?;
-        let entries = match config.train.dtype {
-            Dtype::F32 => Model::plan(Arc::new(cpu), model, config.capacity(16))?,
-            Dtype::Bf16 => Model::plan(Arc::new(cpu.storing::<bf16>()), model, config.capacity(16))?,
+        let entries = match config.train.storage {
+            Storage::F32 => Model::plan(Arc::new(cpu), model, config.capacity(16))?,
+            Storage::Bf16 => Model::plan(Arc::new(cpu.storing::<bf16>()), model, config.capacity(16))?,
         };
         let mut memory = BTreeMap::new();
         for entry in &entries {

@@ -2,15 +2,13 @@
 
 use std::path::Path;
 
-use emo::cpu::Cpu;
-use emo::cpu::simd::Storage;
-use half::bf16;
+use emo::Backend;
 
-use super::device;
+use super::device::{self, Start, Work};
 use crate::checkpoint::folder;
 use crate::checkpoint::state::CONFIG;
-use crate::cli::{Device, Pretrain};
-use crate::config::{Config, Dtype};
+use crate::cli::Pretrain;
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::train::folder::RunFolder;
 use crate::train::pretrain::{Options, pretrain};
@@ -62,26 +60,30 @@ pub fn run(args: &Pretrain) -> Result<()> {
         warnings,
         resume_command: resume_command(args),
     };
-    match args.device {
-        Device::Auto | Device::Cpu => {
-            let cpu = device::cpu(config.run.threads)?;
-            match config.train.dtype {
-                Dtype::F32 => on(cpu, config, options),
-                Dtype::Bf16 => on(cpu.storing::<bf16>(), config, options),
-            }
-        }
-    }
+    device::run(args.device, config.train.storage, config.run.threads, Training { config, options })
 }
 
-fn on<T: Storage>(cpu: Cpu<T>, config: Config, mut options: Options) -> Result<()> {
-    options.peak = device::peak(&cpu);
-    pretrain(cpu, config, options)
+struct Training {
+    config: Config,
+    options: Options,
+}
+
+impl Work for Training {
+    const PEAK: bool = true;
+
+    fn on<B: Backend>(self, backend: B, start: Start) -> Result<()> {
+        let Self { config, mut options } = self;
+        options.peak = start.peak;
+        options.warnings.extend(start.note);
+        pretrain(backend, config, options)
+    }
 }
 
 fn overrides(args: &Pretrain) -> Vec<String> {
     let mut overrides = args.source.set.clone();
     let flags = [
         ("train.steps", args.steps.map(|value| value.to_string())),
+        ("train.storage", args.storage.map(|value| value.to_string())),
         ("run.seed", args.seed.map(|value| value.to_string())),
         ("run.threads", args.threads.map(|value| value.to_string())),
     ];

@@ -36,6 +36,7 @@ impl Config {
         self.train.check()?;
         self.optimiser.check()?;
         within("schedule.final_fraction", self.schedule.final_fraction, 0.0, 1.0)?;
+        within("schedule.decay_fraction", self.schedule.decay_fraction, 0.0, 1.0)?;
         self.run.check()
     }
 
@@ -143,10 +144,18 @@ impl Router {
 
     fn check_pool(&self, routed: usize, routed_k: usize) -> Result<()> {
         if self.pool == Pool::None {
-            return ensure(self.pool_forced == 0, || {
-                "`router.pool_forced` needs a pool, but `router.pool = \"none\"`".into()
-            });
+            for (key, used) in [
+                ("forced", self.pool_forced > 0),
+                ("ramp", self.pool_ramp > 0),
+                ("unpooled", self.pool_unpooled > 0.0),
+                ("first_layer", self.pool_first_layer > 0),
+            ] {
+                ensure(!used, || format!("`router.pool_{key}` needs a pool, but `router.pool = \"none\"`"))?;
+            }
+            return Ok(());
         }
+        within("router.pool_until", self.pool_until, 0.0, 1.0)?;
+        within("router.pool_unpooled", self.pool_unpooled, 0.0, 1.0)?;
         let smallest = match self.pool {
             Pool::Uniform => {
                 ensure(self.pool_min <= self.pool_max, || {
@@ -283,6 +292,9 @@ impl Train {
                 "`train.micro_batch = {}` does not divide `train.batch = {}`",
                 self.micro_batch, self.batch
             )
+        })?;
+        ensure(!self.init_moments || !self.init.as_os_str().is_empty(), || {
+            "`train.init_moments` needs `train.init`, the checkpoint whose moments to take".into()
         })?;
         ensure(self.clip.is_finite() && self.clip >= 0.0, || {
             format!("`train.clip` must be zero (off) or more, found {}", self.clip)

@@ -32,7 +32,7 @@ impl Config {
                 s::QkNorm::Head => QkNorm::PerHead,
             },
             clip_qkv: None,
-            tied_embeddings: false,
+            tied_embeddings: model.tied_embeddings,
             max_positions: self.data.sequence,
             pad_id: bytes.then_some(ByteTokenizer::PAD),
             eos_id: Some(self.eos_id()),

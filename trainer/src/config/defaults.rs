@@ -23,6 +23,7 @@ impl Default for Model {
             norm_eps: 1e-6,
             init_std: 0.02,
             attend_across_documents: false,
+            tied_embeddings: false,
         }
     }
 }
@@ -44,6 +45,10 @@ impl Default for Router {
             pool_min: 4,
             pool_max: 32,
             pool_forced: 0,
+            pool_ramp: 0,
+            pool_until: 1.0,
+            pool_unpooled: 0.0,
+            pool_first_layer: 0,
             eos: EosSide::Ends,
             smoothing: Smoothing::None,
             smoothing_width: 3,
@@ -95,7 +100,16 @@ impl Default for Data {
 
 impl Default for Train {
     fn default() -> Self {
-        Self { steps: 1000, batch: 8, micro_batch: 0, clip: 1.0, dtype: Dtype::F32 }
+        Self {
+            steps: 1000,
+            batch: 8,
+            micro_batch: 0,
+            clip: 1.0,
+            storage: Storage::F32,
+            init: PathBuf::new(),
+            init_moments: false,
+            freeze: Vec::new(),
+        }
     }
 }
 
@@ -107,7 +121,7 @@ impl Default for Optimiser {
 
 impl Default for Schedule {
     fn default() -> Self {
-        Self { warmup: 50, shape: Shape::Cosine, final_fraction: 0.1 }
+        Self { warmup: 50, shape: Shape::Cosine, final_fraction: 0.1, decay_fraction: 0.2 }
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Model {
     pub init_std: f64,
     /// Let attention cross the documents packed into one row.
     pub attend_across_documents: bool,
+    /// Use the embedding table as the head's weight too.
+    pub tied_embeddings: bool,
 }
 
 /// The non-linearity of an expert.
@@ -102,6 +104,14 @@ pub struct Router {
     pub pool_max: usize,
     /// The last so many routed experts are in every pool.
     pub pool_forced: usize,
+    /// Steps over which both bounds fall from all routed experts to their values; 0 = at once.
+    pub pool_ramp: u64,
+    /// Share of the run's steps that have pools; the steps after it route freely.
+    pub pool_until: f64,
+    /// Share of the documents that route freely in every layer.
+    pub pool_unpooled: f64,
+    /// Layers below this one have no pools.
+    pub pool_first_layer: usize,
     /// Which routing document an end-of-document token belongs to.
     pub eos: EosSide,
     /// A 1-D convolution over the logits of a document's tokens, starting from equal taps.
@@ -299,19 +309,35 @@ pub struct Train {
     pub micro_batch: usize,
     /// Global gradient norm above which gradients are scaled down; 0 = never.
     pub clip: f64,
-    /// What activations, their gradients and the matrices of products are stored in. Sums, the router, parameters, their
+    /// What activations, their gradients and the matrices of products are held in. Sums, the router, parameters, their
     /// gradients and moments, and checkpoints are f32 in either case.
-    pub dtype: Dtype,
+    pub storage: Storage,
+    /// A run or a checkpoint whose weights this run starts from, instead of random ones: annealing, fine-tuning.
+    pub init: PathBuf,
+    /// Take over AdamW's moments from `init` too.
+    pub init_moments: bool,
+    /// Parameters that stay as they are: names as `trainer inspect` shows them, `*` for any text.
+    pub freeze: Vec<String>,
 }
 
-/// A storage type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What activations and matrices are held in. Masters, moments, gradients of parameters and checkpoints are f32.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum Dtype {
-    /// 32 bits.
+pub enum Storage {
+    /// 4 bytes.
+    #[default]
     F32,
-    /// 16 bits: the range of f32 with 8 significant bits.
+    /// 2 bytes: the range of f32 with 8 significant bits.
     Bf16,
+}
+
+impl std::fmt::Display for Storage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
+    }
 }
 
 /// `[optimiser]`: AdamW.
@@ -342,6 +368,8 @@ pub struct Schedule {
     pub shape: Shape,
     /// Share of the peak that is left at the last step.
     pub final_fraction: f64,
+    /// Share of the steps in which `shape = "wsd"` falls.
+    pub decay_fraction: f64,
 }
 
 /// The learning rate after the warm-up.
@@ -352,6 +380,8 @@ pub enum Shape {
     Cosine,
     /// A straight line.
     Linear,
+    /// The peak, then over the last `decay_fraction` of the steps a straight line (warm-up, stable, decay).
+    Wsd,
     /// The peak throughout.
     Constant,
 }

@@ -18,6 +18,7 @@ use tokenizers::{AddedToken, NormalizerWrapper, TokenizerBuilder};
 use super::DataError;
 use super::hash::stable_hash;
 use super::read::{Format, Input, Raw, Reading, Records};
+use crate::replace::replace_with;
 
 /// Ends a document.
 pub const EOS: &str = "<|endoftext|>";
@@ -98,11 +99,7 @@ pub fn train(
         return Err(error);
     }
     let text = tokenizer.to_string(false).map_err(no)?;
-    let mut temporary = out.as_os_str().to_owned();
-    temporary.push(".tmp");
-    std::fs::write(&temporary, text)
-        .and_then(|()| std::fs::rename(&temporary, out))
-        .map_err(DataError::write(out))?;
+    replace_with(out, text.as_bytes()).map_err(DataError::write(out))?;
     Ok(Trained { vocabulary: tokenizer.get_vocab_size(true), ..state.trained })
 }
 

@@ -31,6 +31,7 @@ pub use routing::{LayerRouting, RoutingCounts};
 pub use scale::Scale;
 
 use crate::metrics::{MetricsError, Record, StepRecord, ValidRecord, read_records};
+use crate::replace::replace_with;
 
 /// What a run was: the part of a report that is known when it starts.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -114,9 +115,7 @@ impl RunReport {
 pub fn write(folder: &Path) -> Result<PathBuf, ReportError> {
     let report = RunReport::gather(folder)?;
     let path = folder.join("report.html");
-    let draft = folder.join("report.html.tmp");
-    std::fs::write(&draft, render(&report))
-        .and_then(|()| std::fs::rename(&draft, &path))
+    replace_with(&path, render(&report).as_bytes())
         .map_err(|source| ReportError::Io { path: path.clone(), source })?;
     Ok(path)
 }

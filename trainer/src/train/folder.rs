@@ -1,10 +1,11 @@
 //! The files of a run.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::lock;
 
 /// `runs/<name>-<seed>/` and what lies in it.
 #[derive(Debug, Clone)]
@@ -56,8 +57,37 @@ impl RunFolder {
         self.root.join("run.json")
     }
 
-    fn ours(&self) -> [PathBuf; 5] {
-        [self.checkpoints(), self.metrics(), self.routing(), self.info(), self.root.join("report.html")]
+    /// `tensorboard/`: event files.
+    #[must_use]
+    pub fn events(&self) -> PathBuf {
+        self.root.join("tensorboard")
+    }
+
+    /// Holds the folder for this process alone; the lock goes with the process, however it ends.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] while another process trains into it.
+    pub fn lock(&self) -> Result<File> {
+        fs::create_dir_all(&self.root).map_err(Error::io("create the folder", &self.root))?;
+        match lock::exclusive(&self.root) {
+            Ok(Some(lock)) => Ok(lock),
+            Ok(None) => Err(Error::Usage(format!(
+                "another process is training into {}; wait for it, or choose another folder with --out",
+                self.root.display()
+            ))),
+            Err(error) => Err(Error::io("lock", &self.root)(error)),
+        }
+    }
+
+    fn ours(&self) -> [PathBuf; 6] {
+        [
+            self.checkpoints(),
+            self.metrics(),
+            self.routing(),
+            self.info(),
+            self.events(),
+            self.root.join("report.html"),
+        ]
     }
 
     /// Says no to a folder that another run is in, unless `force`.

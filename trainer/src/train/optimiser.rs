@@ -7,6 +7,7 @@ use emo::Backend;
 use emo::backend::{Len, Real};
 use emo::ops::adamw::{Hyper, Step, SumOfSquares};
 
+use super::freeze;
 use crate::checkpoint::safetensors::{self, Planned, Reader};
 use crate::config::{Config, Optimiser as Settings};
 use crate::error::Result;
@@ -24,6 +25,8 @@ pub struct Optimiser<B: Backend> {
     /// Second moments.
     second: B::Buffer<B::Real>,
     groups: Vec<(Range<usize>, bool)>,
+    /// What is trained: the arena without what is frozen.
+    trained: Vec<Range<usize>>,
     sum: B::Buffer<f64>,
 }
 
@@ -32,35 +35,59 @@ impl<B: Backend> Optimiser<B> {
     /// smoothing taps, as in the released recipe (emo.md 4.1), and to the embedding too where the configuration says so.
     ///
     /// # Errors
-    /// When the device has no memory left.
+    /// When the device has no memory left, and for a pattern of `train.freeze` that names no parameter.
     pub fn new(backend: &B, config: &Config, layout: &Layout) -> Result<Self> {
+        let trained = freeze::trained(&config.train.freeze, layout)?;
         let mut groups = layout.decay_groups();
         for (range, decay) in &mut groups {
             *decay |= config.optimiser.decay_embedding && range.start == layout.embedding.start;
         }
+        let groups = freeze::cut(&groups, &trained);
         Ok(Self {
             settings: config.optimiser.clone(),
             clip: config.train.clip,
             first: backend.alloc(layout.len())?,
             second: backend.alloc(layout.len())?,
             groups,
+            trained,
             sum: backend.alloc(1)?,
         })
     }
 
-    /// L2 norm of a whole arena: of all gradients together, or of all weights.
+    /// L2 norm of all weights together.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn norm(&mut self, backend: &B, arena: &B::Buffer<B::Real>) -> Result<f64> {
-        let out = backend.view_mut(&mut self.sum, 0..1)?;
-        backend.sum_of_squares(SumOfSquares { x: backend.view(arena, 0..arena.len())?, out })?;
-        let mut sum = [0.0];
-        backend.download(backend.view(&self.sum, 0..1)?, &mut sum)?;
-        Ok(sum[0].sqrt())
+    pub fn weight_norm(&mut self, backend: &B, weights: &B::Buffer<B::Real>) -> Result<f64> {
+        Ok(self.sum_of_squares(backend, weights, 0..weights.len())?.sqrt())
     }
 
-    /// Step `step` (from 1) at the learning rate `lr`, gradients of norm `norm` scaled down to the clipping threshold.
+    /// L2 norm of the gradients of everything that is trained.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn gradient_norm(&mut self, backend: &B, gradients: &B::Buffer<B::Real>) -> Result<f64> {
+        let mut sum = 0.0;
+        for index in 0..self.trained.len() {
+            sum += self.sum_of_squares(backend, gradients, self.trained[index].clone())?;
+        }
+        Ok(sum.sqrt())
+    }
+
+    fn sum_of_squares(
+        &mut self,
+        backend: &B,
+        arena: &B::Buffer<B::Real>,
+        range: Range<usize>,
+    ) -> Result<f64> {
+        let out = backend.view_mut(&mut self.sum, 0..1)?;
+        backend.sum_of_squares(SumOfSquares { x: backend.view(arena, range)?, out })?;
+        let mut sum = [0.0];
+        backend.download(backend.view(&self.sum, 0..1)?, &mut sum)?;
+        Ok(sum[0])
+    }
+
+    /// Step `step` of the moments (from 1) at the learning rate `lr`, gradients of norm `norm` scaled down to the clipping threshold.
     ///
     /// # Errors
     /// When the device fails.
@@ -103,10 +130,7 @@ impl<B: Backend> Optimiser<B> {
     pub fn write(&self, backend: &B, layout: &Layout, path: &Path) -> Result<()> {
         let planned = |prefix: &'static str| {
             let name = move |tensor: &Tensor| format!("{prefix}.{}", tensor.name);
-            layout
-                .tensors
-                .iter()
-                .map(move |tensor| Planned { name: name(tensor), shape: tensor.shape.clone() })
+            layout.tensors.iter().map(move |tensor| Planned::f32(name(tensor), tensor.shape.clone()))
         };
         let planned: Vec<Planned> = planned(FIRST).chain(planned(SECOND)).collect();
         safetensors::write(path, &planned, |index| {

@@ -1,7 +1,7 @@
 //! The loop: step, validate, save, tell.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,15 +13,17 @@ use super::interrupt;
 use super::session::{Outcome, Session};
 use super::text::Text;
 use super::throughput::Throughput;
-use super::validation::Validation;
-use crate::checkpoint::replace::replace;
-use crate::checkpoint::{self, folder};
+use super::watch::Watch;
+use crate::checkpoint::folder;
 use crate::config::{Config, Losses as Weights};
 use crate::error::{Error, Result};
+use crate::evaluate::held_out::HeldOut;
 use crate::metrics::{LoadSummary, MetricsWriter, Record, StepRecord, ValidRecord, read_records};
 use crate::model::{LayerLosses, Losses};
 use crate::progress::{Mode, Progress, Update};
+use crate::replace::replace_with;
 use crate::report::{self, RunInfo};
+use crate::tensorboard::EventWriter;
 
 /// What the command line says beside the configuration.
 pub struct Options {
@@ -74,13 +76,14 @@ pub fn pretrain<B: Backend>(backend: B, config: Config, options: Options) -> Res
     let mut progress = Progress::new(Mode::choose(options.json), config.train.steps);
     options.warnings.iter().for_each(|warning| progress.note(&format!("warning: {warning}")));
     let text = Text::load(&config, options.resume.is_none())?;
-    let validation = Validation::new(&config, &text)?;
+    let validation = held_out(&config, &text)?;
     progress.note(&format!("{} on {}", config.run.name, backend.describe()));
     text.notes.iter().for_each(|note| progress.note(note));
     if config.schedule.warmup >= config.train.steps {
         progress.note("the warm-up is not shorter than the run: the learning rate never reaches its peak");
     }
     let backend = Arc::new(backend);
+    let lock = options.run.lock()?;
     let (session, metrics, before) = match &options.resume {
         None => {
             let session = Session::new(backend, config, &text)?;
@@ -104,7 +107,12 @@ pub fn pretrain<B: Backend>(backend: B, config: Config, options: Options) -> Res
             (session, metrics, last_step(&options.run)?.map_or(0.0, |record| record.elapsed_s))
         }
     };
+    let events = options.run.events();
+    let events = EventWriter::create(&events, session.step).map_err(Error::io("write", &events))?;
     Loop {
+        watch: Watch::default(),
+        events,
+        _lock: lock,
         saved: options.resume.as_ref().map(|_| session.step),
         loss: last_step(&options.run)?.map(|record| record.loss),
         valid: last_valid(&options.run)?,
@@ -120,7 +128,7 @@ pub fn pretrain<B: Backend>(backend: B, config: Config, options: Options) -> Res
 
 struct Loop<B: Backend> {
     session: Session<B>,
-    validation: Option<Validation>,
+    validation: Option<HeldOut>,
     metrics: MetricsWriter,
     progress: Progress,
     options: Options,
@@ -129,6 +137,10 @@ struct Loop<B: Backend> {
     saved: Option<u64>,
     loss: Option<f64>,
     valid: Option<ValidRecord>,
+    watch: Watch,
+    events: EventWriter,
+    /// Held as long as the run writes into its folder.
+    _lock: File,
 }
 
 impl<B: Backend> Loop<B> {
@@ -180,6 +192,18 @@ impl<B: Backend> Loop<B> {
             elapsed_s: self.clock.elapsed(),
             expert_load: outcome.counts.iter().map(|counts| LoadSummary::of_counts(counts)).collect(),
         }))?;
+        let load = self.watch.step(session.step, &outcome.counts);
+        let (busiest, dead) = load.map_or((f64::NAN, f64::NAN), |load| (load.busiest, load.dead as f64));
+        let scalars = [
+            ("train/loss", loss),
+            ("train/cross_entropy", outcome.losses.cross_entropy),
+            ("train/gradient_norm", outcome.grad_norm),
+            ("train/learning_rate", outcome.lr),
+            ("speed/tokens_per_s", outcome.tokens as f64 / seconds),
+            ("experts/busiest", busiest),
+            ("experts/dead", dead),
+        ];
+        self.events.scalars(session.step, scalars).map_err(Error::io("write", self.events.path()))?;
         let flops_per_s = self.clock.flops_per_s();
         self.progress.step(&Update {
             step: session.step,
@@ -189,17 +213,27 @@ impl<B: Backend> Loop<B> {
             flops_per_s,
             peak_share: self.options.peak_share(flops_per_s),
             eta_s: self.clock.eta(session.config.train.steps - session.step),
+            load,
         });
         Ok(())
     }
 
     fn validate(&mut self) -> Result<()> {
         let Some(validation) = &mut self.validation else { return Ok(()) };
-        let (record, routing) = validation.run(&mut self.session)?;
+        let (domains, routing) = validation.run(&mut self.session.model)?;
+        let record = ValidRecord { step: self.session.step, tokens: self.session.tokens, domains };
         let path = self.options.run.routing();
         let json = serde_json::to_string(&routing).map_err(|error| Error::checkpoint(&path, error))?;
         put(&path, &json)?;
         self.metrics.append(&Record::Valid(record.clone()))?;
+        let tags: Vec<(String, f64)> = record
+            .domains
+            .iter()
+            .map(|(name, domain)| (format!("valid/bits_per_byte/{name}"), domain.bits_per_byte))
+            .chain([("valid/bits_per_byte".to_owned(), record.bits_per_byte())])
+            .collect();
+        let scalars = tags.iter().map(|(tag, value)| (tag.as_str(), *value));
+        self.events.scalars(record.step, scalars).map_err(Error::io("write", self.events.path()))?;
         self.progress.valid(&record);
         self.valid = Some(record);
         report::write(self.options.run.root())?;
@@ -283,6 +317,16 @@ impl<B: Backend> Loop<B> {
     }
 }
 
+/// The validation rows of a run; nothing where the configuration asks for none.
+fn held_out(config: &Config, text: &Text) -> Result<Option<HeldOut>> {
+    if config.validation.rows == 0 {
+        return Ok(None);
+    }
+    let (domains, packing) = (text.domains.clone(), config.packing());
+    let across = config.model.attend_across_documents;
+    HeldOut::new(Arc::clone(&text.valid), domains, &packing, config.validation.rows, across).map(Some)
+}
+
 fn due(step: u64, every: u64) -> bool {
     every > 0 && step.is_multiple_of(every)
 }
@@ -343,5 +387,5 @@ fn write_info(run: &RunFolder, config: &Config) -> Result<()> {
 }
 
 fn put(path: &Path, json: &str) -> Result<()> {
-    Ok(replace(path, |file| file.write_all(json.as_bytes()).map_err(checkpoint::Error::io(path)))?)
+    replace_with(path, json.as_bytes()).map_err(Error::io("write", path))
 }

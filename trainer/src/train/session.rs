@@ -10,13 +10,13 @@ use super::inputs::Filler;
 use super::optimiser::Optimiser;
 use super::schedule;
 use super::text::Text;
-use crate::checkpoint::folder::Writer;
+use crate::checkpoint::folder::{self, Writer};
 use crate::checkpoint::hf;
 use crate::checkpoint::state::{CONFIG, OPTIMISER, STATE, State};
 use crate::config::Config;
 use crate::data::{Batch, BatchStream};
 use crate::error::{Error, Result};
-use crate::model::{Inputs, Losses, Model, Objective};
+use crate::model::{Inputs, Losses, Model, ModelConfig, Objective};
 
 /// Everything that a step changes.
 pub struct Session<B: Backend> {
@@ -28,6 +28,8 @@ pub struct Session<B: Backend> {
     pub step: u64,
     /// Tokens read.
     pub tokens: u64,
+    /// Steps that AdamW's moments had behind them when this run took them over.
+    carried: u64,
     flops: Flops,
     optimiser: Optimiser<B>,
     objective: Objective,
@@ -60,9 +62,44 @@ impl<B: Backend> Session<B> {
     /// # Errors
     /// When the device has no memory left, or the data no text.
     pub fn new(backend: Arc<B>, config: Config, text: &Text) -> Result<Self> {
+        let init = &config.train.init;
+        if !init.as_os_str().is_empty() {
+            return Self::starting_from(&folder::find(init)?, backend, config, text);
+        }
         let mut model = Model::new(backend, config.model_config(), config.capacity(text.domains.len()))?;
         model.initialise(config.run.seed)?;
         Self::with(model, config, text)
+    }
+
+    /// The weights of a checkpoint, before the first step of another run.
+    fn starting_from(path: &Path, backend: Arc<B>, config: Config, text: &Text) -> Result<Self> {
+        let (expected, (found, family)) = (config.model_config(), hf::read_config(path)?);
+        // How far positions reach, and what ids mean to a tokenizer, is no property of the weights.
+        let comparable = |model: &ModelConfig| ModelConfig {
+            max_positions: 0,
+            pad_id: None,
+            eos_id: None,
+            bos_id: None,
+            init_std: 0.0,
+            ..model.clone()
+        };
+        if comparable(&expected) != comparable(&found) {
+            let message = format!(
+                "`train.init` holds another model than the configuration describes: {}",
+                difference(&found, &expected)
+            );
+            return Err(Error::checkpoint(path, message));
+        }
+        let model = hf::load_as(path, expected, family, backend, config.capacity(text.domains.len()))?;
+        let moments = config.train.init_moments;
+        let mut session = Self::with(model, config, text)?;
+        if moments {
+            let (backend, layout) = (&**session.model.backend(), session.model.layout());
+            session.optimiser.read(backend, layout, &path.join(OPTIMISER))?;
+            let state = State::read(path)?;
+            session.carried = state.carried + state.step;
+        }
+        Ok(session)
     }
 
     /// The state of a checkpoint whose bytes were verified.
@@ -78,7 +115,7 @@ impl<B: Backend> Session<B> {
         let mut session = Self::with(model, config, text)?;
         session.stream.resume(state.data)?;
         session.optimiser.read(&**session.model.backend(), session.model.layout(), &path.join(OPTIMISER))?;
-        (session.step, session.tokens) = (state.step, state.tokens);
+        (session.step, session.tokens, session.carried) = (state.step, state.tokens, state.carried);
         Ok(session)
     }
 
@@ -93,6 +130,7 @@ impl<B: Backend> Session<B> {
             inputs: Inputs::default(),
             step: 0,
             tokens: 0,
+            carried: 0,
             model,
             config,
         })
@@ -130,12 +168,12 @@ impl<B: Backend> Session<B> {
             outcome.flop += self.flops.training(batch.ids.len() as f64, pairs);
         }
         let backend = Arc::clone(self.model.backend());
-        outcome.grad_norm = self.optimiser.norm(&*backend, self.model.gradients())?;
+        outcome.grad_norm = self.optimiser.gradient_norm(&*backend, self.model.gradients())?;
         if !outcome.grad_norm.is_finite() {
             return Err(self.not_finite(step, "gradient norm of", outcome.grad_norm)?);
         }
         let (params, grads) = self.model.parameters_and_gradients();
-        self.optimiser.step(&*backend, params, grads, step, lr, outcome.grad_norm)?;
+        self.optimiser.step(&*backend, params, grads, self.carried + step, lr, outcome.grad_norm)?;
         if self.config.router.loss_free_rate > 0.0 {
             let counts: Vec<Vec<f64>> = outcome
                 .counts
@@ -168,15 +206,6 @@ impl<B: Backend> Session<B> {
         )))
     }
 
-    /// Cross-entropy of each token of a validation batch, without pools.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn validate(&mut self, batch: &Batch) -> Result<Vec<f64>> {
-        self.filler.validate(batch, &mut self.inputs);
-        Ok(self.model.evaluate(&self.inputs)?)
-    }
-
     /// Writes a checkpoint; byte for byte the same for the same state.
     ///
     /// # Errors
@@ -184,7 +213,7 @@ impl<B: Backend> Session<B> {
     /// checkpoints are untouched.
     pub fn save(&mut self, root: &Path) -> Result<PathBuf> {
         let backend = Arc::clone(self.model.backend());
-        let norm = self.optimiser.norm(&*backend, self.model.parameters().masters())?;
+        let norm = self.optimiser.weight_norm(&*backend, self.model.parameters().masters())?;
         if !norm.is_finite() {
             return Err(self.not_finite(self.step, "norm of the weights after", norm)?);
         }
@@ -193,11 +222,31 @@ impl<B: Backend> Session<B> {
         let (backend, layout) = (&**self.model.backend(), self.model.layout());
         self.optimiser.write(backend, layout, &writer.path().join(OPTIMISER))?;
         let next = self.step * self.batches.len() as u64;
-        let state = State { step: self.step, tokens: self.tokens, data: self.stream.position(next) };
+        let state = State {
+            step: self.step,
+            tokens: self.tokens,
+            carried: self.carried,
+            data: self.stream.position(next),
+        };
         writer.text(STATE, &state.to_json()?)?;
         writer.text(CONFIG, &self.config.to_toml()?)?;
         writer.finish()
     }
+}
+
+/// The first setting that differs between two models, for people.
+fn difference(found: &ModelConfig, expected: &ModelConfig) -> String {
+    let json = |model| serde_json::to_value(model).unwrap_or_default();
+    let (found, expected) = (json(found), json(expected));
+    let keys = found.as_object().into_iter().flatten();
+    let mut differing = keys.filter(|(key, value)| expected.get(key) != Some(value));
+    differing.next().map_or_else(
+        || "its layout".into(),
+        |(key, value)| {
+            let other = expected.get(key).map(ToString::to_string).unwrap_or_default();
+            format!("`{key}` is {value} there and {other} here")
+        },
+    )
 }
 
 fn add_losses(sum: &mut Losses, losses: Losses) {

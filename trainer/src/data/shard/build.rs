@@ -8,8 +8,7 @@
 //! most) for each of four chunks of text, the ids of one of them, and 24 bytes for each of at most [`SHARD_DOCUMENTS`] documents.
 
 use std::collections::HashMap;
-use std::fs::{self, File, TryLockError};
-use std::io;
+use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +24,7 @@ use super::super::tokenizer::Tokenizer;
 use super::manifest::{Domain, InputEntry, MANIFEST, Manifest, Skipped, TOKENIZER};
 use super::write::sha256_of;
 use super::{Shard, ShardWriter};
+use crate::lock;
 
 /// Text that is tokenised at once, in bytes.
 pub const CHUNK_BYTES: usize = 4 << 20;
@@ -93,7 +93,7 @@ pub fn build(
     mut progress: impl FnMut(Status),
 ) -> Result<Manifest, DataError> {
     fs::create_dir_all(folder).map_err(DataError::write(folder))?;
-    let _lock = lock(folder)?;
+    let _lock = hold(folder)?;
     let manifest = resume(folder, inputs, tokenizer, settings)?;
     if manifest.complete {
         return Ok(manifest);
@@ -123,19 +123,11 @@ pub fn build(
     })
 }
 
-/// Holds the folder for this process alone; the lock goes with the process, however it ends.
-fn lock(folder: &Path) -> Result<File, DataError> {
-    let path = folder.join(".lock");
-    let file = File::create(&path).map_err(DataError::write(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(DataError::Refused(format!("another process is building shards in {}", folder.display())))
-        }
-        // A file system without locks: nothing to hold.
-        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(file),
-        Err(TryLockError::Error(error)) => Err(DataError::write(&path)(error)),
-    }
+/// Holds the folder for this process alone.
+fn hold(folder: &Path) -> Result<File, DataError> {
+    let refused =
+        || DataError::Refused(format!("another process is building shards in {}", folder.display()));
+    lock::exclusive(folder).map_err(DataError::write(folder))?.ok_or_else(refused)
 }
 
 /// The manifest to go on with: that of an interrupted build, its shards verified, or a fresh one.
@@ -400,7 +392,7 @@ pub fn remove(folder: &Path) -> Result<(), DataError> {
     if !folder.join(MANIFEST).exists() {
         return Ok(());
     }
-    let _lock = lock(folder)?;
+    let _lock = hold(folder)?;
     for entry in fs::read_dir(folder).map_err(DataError::read(folder))? {
         let path = entry.map_err(DataError::read(folder))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

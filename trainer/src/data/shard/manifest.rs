@@ -1,6 +1,6 @@
 //! `manifest.json`: what a folder of shards holds, and, while it is being built, how far that has come.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::super::DataError;
 use super::super::tokenizer::Identity;
 use super::build::Settings;
+use crate::replace::replace;
 
 /// The file's name.
 pub const MANIFEST: &str = "manifest.json";
@@ -132,17 +133,14 @@ impl Manifest {
     /// [`DataError::Write`].
     pub fn write(&self, folder: &Path) -> Result<(), DataError> {
         let path = folder.join(MANIFEST);
-        let temporary = folder.join("manifest.json.tmp");
-        let fail = DataError::write(&path);
-        (|| {
-            let mut file = File::create(&temporary)?;
-            serde_json::to_writer_pretty(&mut file, self)?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            // The names are on disk only when the folder is.
-            File::open(folder)?.sync_all()
-        })()
-        .map_err(fail)
+        replace(
+            &path,
+            |error| error,
+            |file| {
+                serde_json::to_writer_pretty(&mut *file, self)?;
+                file.write_all(b"\n")
+            },
+        )
+        .map_err(DataError::write(&path))
     }
 }

@@ -1,50 +1,74 @@
 //! Held-out text, domain by domain: bits per byte and which experts it uses. Always without document pools, which would
 //! let a token's routing look ahead.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use emo::Backend;
 
-use super::session::Session;
-use super::text::Text;
-use crate::config::Config;
 use crate::data::packing::IGNORE;
-use crate::data::{Batch, ValidationSet};
+use crate::data::{Batch, Documents, Packing, ValidationSet};
 use crate::error::Result;
-use crate::metrics::{DomainValid, ValidRecord};
+use crate::metrics::DomainValid;
+use crate::model::{Inputs, Model};
 use crate::report::{LayerRouting, RoutingCounts};
+use crate::train::inputs;
 
-/// The validation rows of a run.
-pub struct Validation {
+/// Held-out rows, by domain.
+pub struct HeldOut {
     set: ValidationSet,
     domains: Vec<String>,
+    attend_across_documents: bool,
     batch: Batch,
+    inputs: Inputs,
 }
 
-impl Validation {
-    /// As the configuration asks for; nothing where it asks for no rows.
+impl HeldOut {
+    /// At most `rows` rows of each domain of `documents`.
     ///
     /// # Errors
     /// An impossible shape.
-    pub fn new(config: &Config, text: &Text) -> Result<Option<Self>> {
-        if config.validation.rows == 0 {
-            return Ok(None);
-        }
-        let (domains, packing) = (text.domains.len(), config.packing());
-        let set = ValidationSet::new(Arc::clone(&text.valid), domains, &packing, config.validation.rows)?;
-        Ok(Some(Self { set, domains: text.domains.clone(), batch: Batch::default() }))
+    pub fn new(
+        documents: Arc<dyn Documents>,
+        domains: Vec<String>,
+        packing: &Packing,
+        rows: usize,
+        attend_across_documents: bool,
+    ) -> Result<Self> {
+        let set = ValidationSet::new(documents, domains.len(), packing, rows)?;
+        Ok(Self { set, domains, attend_across_documents, batch: Batch::default(), inputs: Inputs::default() })
     }
 
-    /// Validates the weights as they are.
+    /// Batches of all domains together.
+    #[must_use]
+    pub fn batches(&self) -> usize {
+        (0..self.set.domains()).map(|domain| self.set.batches(domain)).sum()
+    }
+
+    /// Evaluates the weights as they are.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn run<B: Backend>(&mut self, session: &mut Session<B>) -> Result<(ValidRecord, RoutingCounts)> {
-        let mut record = ValidRecord { step: session.step, tokens: session.tokens, ..ValidRecord::default() };
+    pub fn run<B: Backend>(
+        &mut self,
+        model: &mut Model<B>,
+    ) -> Result<(BTreeMap<String, DomainValid>, RoutingCounts)> {
+        self.run_with(model, |_| ())
+    }
+
+    /// [`HeldOut::run`], telling `progress` after each batch how many are done.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn run_with<B: Backend>(
+        &mut self,
+        model: &mut Model<B>,
+        mut progress: impl FnMut(usize),
+    ) -> Result<(BTreeMap<String, DomainValid>, RoutingCounts)> {
+        let (mut found, mut done) = (BTreeMap::new(), 0);
         let mut routing = RoutingCounts {
             domains: self.domains.clone(),
-            layers: session
-                .model
+            layers: model
                 .config()
                 .moe_layers()
                 .map(|(layer, moe)| LayerRouting {
@@ -57,22 +81,25 @@ impl Validation {
             let (mut nats, mut tokens, mut bytes) = (0.0, 0, 0);
             for index in 0..self.set.batches(domain) {
                 let targeted = self.set.fill(domain, index, &mut self.batch)?;
-                nats += session.validate(&self.batch)?.iter().sum::<f64>();
+                inputs::held_out(&self.batch, self.attend_across_documents, &mut self.inputs);
+                nats += model.evaluate(&self.inputs)?.iter().sum::<f64>();
                 tokens += targeted.tokens;
                 bytes += targeted.bytes;
-                count(session, &self.batch, domain, &mut routing)?;
+                count(model, &self.batch, domain, &mut routing)?;
+                done += 1;
+                progress(done);
             }
             if bytes > 0 {
-                record.domains.insert(name.clone(), DomainValid::of_sum(nats, tokens, bytes));
+                found.insert(name.clone(), DomainValid::of_sum(nats, tokens, bytes));
             }
         }
-        Ok((record, routing))
+        Ok((found, routing))
     }
 }
 
 /// Adds the slots of the batch's rows; those that only fill the last batch up have no target and do not count.
 fn count<B: Backend>(
-    session: &Session<B>,
+    model: &Model<B>,
     batch: &Batch,
     domain: usize,
     routing: &mut RoutingCounts,
@@ -80,13 +107,13 @@ fn count<B: Backend>(
     let has_target = |row: &[i32]| row.iter().any(|&label| label != IGNORE);
     let rows = batch.labels.chunks(batch.sequence).rposition(has_target).map_or(0, |last| last + 1);
     if rows == batch.rows {
-        for (layer, counts) in routing.layers.iter_mut().zip(session.model.counts()?) {
+        for (layer, counts) in routing.layers.iter_mut().zip(model.counts()?) {
             layer.counts[domain].iter_mut().zip(counts).for_each(|(sum, count)| *sum += u64::from(count));
         }
         return Ok(());
     }
     for (ordinal, layer) in routing.layers.iter_mut().enumerate() {
-        let Some(slots) = session.model.routing(ordinal)? else { continue };
+        let Some(slots) = model.routing(ordinal)? else { continue };
         let top_k = slots.indices.len() / batch.ids.len();
         for &expert in &slots.indices[..rows * batch.sequence * top_k] {
             // Shared experts lie beyond the routed ones and are left out.

@@ -1,0 +1,134 @@
+//! `trainer export` and `trainer import`: models to and from other programs.
+
+use std::path::Path;
+
+use ::safetensors::Dtype as Stored;
+use serde::Serialize;
+
+use crate::checkpoint::transfer::{Settings, Written, transfer};
+use crate::checkpoint::{Family, folder};
+use crate::cli::{Dtype, Export, Import, Transfer};
+use crate::config::{Config, Source};
+use crate::data::shard::manifest::TOKENIZER;
+use crate::error::{Error, Result};
+use crate::progress::{Mode, Work, si};
+
+/// One JSON line while tensors are copied.
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "progress")]
+struct Event {
+    written_bytes: u64,
+}
+
+/// The last JSON line.
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "summary")]
+struct Summary {
+    #[serde(flatten)]
+    written: Written,
+    family: &'static str,
+}
+
+/// Writes a checkpoint of this program for others.
+pub fn export(args: &Export) -> Result<()> {
+    let checkpoint = folder::find(&args.checkpoint)?;
+    let family = args.family.into();
+    let written = copy(&checkpoint, family, &args.transfer)?;
+    // A checkpoint of a run on shards names the shards, and they have the tokenizer.
+    let tokenizer = args.transfer.out.join(TOKENIZER);
+    if let (false, Some(shards)) = (tokenizer.exists(), shards(&checkpoint)) {
+        let source = shards.join(TOKENIZER);
+        if source.exists() {
+            std::fs::copy(&source, &tokenizer).map_err(Error::io("copy", &source))?;
+        }
+    }
+    finish(written, family, &args.transfer)
+}
+
+/// Rewrites a checkpoint of any known family in the layout of this program.
+pub fn import(args: &Import) -> Result<()> {
+    let written = copy(&args.checkpoint, Family::Emo, &args.transfer)?;
+    finish(written, Family::Emo, &args.transfer)
+}
+
+/// The folder of shards that a run read.
+fn shards(checkpoint: &Path) -> Option<std::path::PathBuf> {
+    let text = std::fs::read_to_string(checkpoint.join(crate::checkpoint::state::CONFIG)).ok()?;
+    let data = Config::from_toml(&text, &[]).ok()?.data;
+    let first = data.mix.into_iter().next().map_or(data.path, |source| source.path);
+    (data.source == Source::Shards).then_some(first)
+}
+
+fn copy(from: &Path, family: Family, args: &Transfer) -> Result<(Written, Work)> {
+    if args.shard_mb == 0 {
+        return Err(Error::Usage("--shard-mb must be positive".into()));
+    }
+    let occupied = args.out.join("config.json");
+    if occupied.exists() && !args.force {
+        return Err(Error::Usage(format!(
+            "{} already holds a model; choose another folder with --out, or replace it with --force",
+            args.out.display()
+        )));
+    }
+    if same(from, &args.out) {
+        return Err(Error::Usage("--out must be another folder than the checkpoint".into()));
+    }
+    if args.force {
+        clear(&args.out)?;
+    }
+    let settings = Settings {
+        family,
+        dtype: match args.dtype {
+            Dtype::Keep => None,
+            Dtype::F32 => Some(Stored::F32),
+            Dtype::Bf16 => Some(Stored::BF16),
+        },
+        shard_bytes: args.shard_mb.saturating_mul(1_000_000),
+    };
+    let mut work = Work::new(Mode::choose(args.json), bytes_of(from)?);
+    let written = transfer(from, &args.out, &settings, |bytes| {
+        work.advance(bytes, &format!("{}B", si(bytes as f64)), &Event { written_bytes: bytes });
+    })?;
+    Ok((written, work))
+}
+
+fn finish((written, work): (Written, Work), family: Family, args: &Transfer) -> Result<()> {
+    let words = format!(
+        "{}parameters in {} tensors, {}B, as `{}` in {}",
+        si(written.parameters as f64),
+        written.tensors,
+        si(written.bytes as f64),
+        family.name(),
+        args.out.display()
+    );
+    work.finish(&Summary { written, family: family.name() }, &words);
+    Ok(())
+}
+
+/// Deletes what an earlier transfer left: files of weights that the new one may not overwrite would stay beside it.
+fn clear(out: &Path) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(out) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name == "config.json" || (name.starts_with("model") && name.contains(".safetensors")) {
+            std::fs::remove_file(entry.path()).map_err(Error::io("delete", entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+fn same(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+fn bytes_of(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder).map_err(Error::io("list", folder))?.flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "safetensors")
+            && entry.file_name() != crate::checkpoint::state::OPTIMISER
+        {
+            bytes += entry.metadata().map_err(Error::io("read", entry.path()))?.len();
+        }
+    }
+    Ok(bytes)
+}

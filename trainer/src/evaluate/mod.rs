@@ -1,0 +1,6 @@
+//! Models on text they were not trained on.
+//!
+//! [`held_out`] measures bits per byte by domain, during training and after it; [`text`] finds the text for a checkpoint.
+
+pub mod held_out;
+pub mod text;

@@ -1,0 +1,87 @@
+//! The text a checkpoint is evaluated on: what its run held out, or a folder of shards or of text files.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::checkpoint::state::CONFIG;
+use crate::config::Config;
+use crate::data::shard::manifest::MANIFEST;
+use crate::data::shard::{Manifest, ShardStore};
+use crate::data::{ByteTokenizer, Document, Documents, Limits, TokenStore, folder};
+use crate::error::{Error, Result};
+use crate::model::ModelConfig;
+use crate::train::text::Text;
+
+/// Documents and the names of their domains.
+pub struct EvaluationText {
+    /// The documents.
+    pub documents: Arc<dyn Documents>,
+    /// Names of their domains.
+    pub domains: Vec<String>,
+}
+
+/// The configuration of the run that a checkpoint comes from; none for another program's checkpoint.
+///
+/// # Errors
+/// A `config.toml` that is no configuration.
+pub fn run_config(checkpoint: &Path) -> Result<Option<Config>> {
+    let path = checkpoint.join(CONFIG);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    Config::from_toml(&text, &[]).map(Some)
+}
+
+/// Whether a model's tokens are bytes.
+#[must_use]
+pub fn reads_bytes(config: &ModelConfig) -> bool {
+    config.vocabulary >= ByteTokenizer::VOCABULARY && config.eos_id == Some(ByteTokenizer::EOS)
+}
+
+impl EvaluationText {
+    /// What the run of `config` holds out.
+    ///
+    /// # Errors
+    /// When that text is not here any more.
+    pub fn of_run(config: &Config) -> Result<Self> {
+        let text = Text::load(config, false)?;
+        Ok(Self { documents: text.valid, domains: text.domains })
+    }
+
+    /// A folder of shards (it has a `manifest.json`), or one of text files, all of them, for a model whose tokens are bytes.
+    ///
+    /// # Errors
+    /// Text that the model cannot read, in words that say why.
+    pub fn open(path: &Path, model: &ModelConfig) -> Result<Self> {
+        if path.join(MANIFEST).exists() {
+            let tokenizer = ShardStore::tokenizer(path)?;
+            let identity = tokenizer.identity();
+            if identity.vocabulary as usize > model.vocabulary || Some(identity.eos) != model.eos_id {
+                return Err(Error::Usage(format!(
+                    "{} was tokenised with another tokenizer than the model's: {}; the model has {} tokens and ends \
+                     documents with {:?}",
+                    path.display(),
+                    identity.words(),
+                    model.vocabulary,
+                    model.eos_id
+                )));
+            }
+            let domains = Manifest::read(path)?.domains.into_iter().map(|domain| domain.name).collect();
+            return Ok(Self { documents: Arc::new(ShardStore::open(path, &tokenizer, true)?), domains });
+        }
+        if !reads_bytes(model) {
+            return Err(Error::Usage(format!(
+                "{} holds no shards, and the model's tokens are not bytes. Tokenise it first:\n  trainer data build {} \
+                 --tokenizer TOKENIZER.json --out shards",
+                path.display(),
+                path.display()
+            )));
+        }
+        let corpus =
+            folder::load(path, &Limits { valid_fraction: 0.0, min_valid_bytes: 0, ..Limits::uncapped() })?;
+        let documents: Vec<Document> = corpus.valid.into_iter().chain(corpus.train).collect();
+        let store = TokenStore::from_documents(ByteTokenizer, &documents)?;
+        Ok(Self { documents: Arc::new(store), domains: corpus.domains })
+    }
+}
