@@ -424,6 +424,7 @@ proptest! {
     fn indices_and_values_never_panic_the_cpu(attack in attack()) {
         for threads in [1, 2] {
             run(&Cpu::new(threads).unwrap(), &attack);
+            run(&Cpu::new(threads).unwrap().storing::<half::bf16>(), &attack);
         }
     }
 
