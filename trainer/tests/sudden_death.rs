@@ -36,7 +36,16 @@ fn killed_within(command: &mut Command, span: Duration, random: &mut ChaCha8Rng)
 fn a_trainer_that_is_killed_loses_nothing() {
     const KILLS: usize = 60;
     let place = Place::new();
-    let settings = ["--steps", "40", "--set", "run.checkpoint_every=1", "--set", "run.keep=3", "--set", "validation.every=7"];
+    let settings = [
+        "--steps",
+        "40",
+        "--set",
+        "run.checkpoint_every=1",
+        "--set",
+        "run.keep=3",
+        "--set",
+        "validation.every=7",
+    ];
     let start = Instant::now();
     succeed(&mut place.pretrain("whole", &settings));
     let span = start.elapsed();
@@ -47,7 +56,8 @@ fn a_trainer_that_is_killed_loses_nothing() {
         attempt += 1;
         loop {
             let checkpoints = place.path(&out).join("checkpoints");
-            let saved = checkpoints.exists() && names(&checkpoints).iter().any(|name| !name.ends_with(".partial"));
+            let saved =
+                checkpoints.exists() && names(&checkpoints).iter().any(|name| !name.ends_with(".partial"));
             let how = if saved { "--resume" } else { "--force" };
             resumed += usize::from(saved);
             let mut run = place.pretrain(&out, &[&settings[..], &[how]].concat());
@@ -75,7 +85,8 @@ fn data_that_is_prepared_by_a_killed_process_is_the_same_data() {
     let text = place.path("lines.jsonl");
     let mut lines = String::new();
     for document in 0..4000usize {
-        let words: Vec<String> = (0..40).map(|word| format!("w{}", (document * 7 + word * word) % 97)).collect();
+        let words: Vec<String> =
+            (0..40).map(|word| format!("w{}", (document * 7 + word * word) % 97)).collect();
         lines += &format!("{{\"domain\":\"d{}\",\"text\":\"{}\"}}\n", document % 5, words.join(" "));
     }
     std::fs::write(&text, lines).unwrap();
