@@ -3,6 +3,7 @@
 mod harness;
 
 use emo::Backend;
+use emo::backend::Len;
 use emo::ops::router::Backward;
 use emo::ops::{router_logits, smoothing};
 use harness::device::segments;
