@@ -5,23 +5,24 @@ mod harness;
 use emo::Backend;
 use emo::ops::attention::{Backward, Forward};
 use harness::device::segments;
-use harness::{Bench, cpu, floats, floors, shapes, zeros};
+use harness::{Bench, bench_main, floats, floors, shapes, zeros};
 
-fn main() {
-    let (cpu, mut bench) = (cpu(), Bench::new());
+bench_main!(measure);
+
+fn measure<B: Backend>(device: &B, bench: &mut Bench) {
     for (shape, offsets) in shapes::attentions(bench.size) {
         let sequences = offsets.len() - 1;
         let case = format!("{sequences}x{}, {} heads of {}", shape.longest, shape.heads, shape.head_dim);
         let [forward, backward] = floors::attention(shape, &offsets);
-        let segments = segments(&cpu, &offsets);
-        let qkv = floats(&cpu, shape.tokens * shape.row(), 1);
-        let dout = floats(&cpu, shape.tokens * shape.out(), 2);
-        let mut out = zeros(&cpu, shape.tokens * shape.out());
-        let mut lse = zeros(&cpu, shape.tokens * shape.heads);
-        let mut dqkv = zeros(&cpu, shape.tokens * shape.row());
-        let mut workspace = zeros(&cpu, cpu.attention_workspace(shape));
+        let segments = segments(device, &offsets);
+        let qkv = floats(device, shape.tokens * shape.row(), 1);
+        let dout = floats(device, shape.tokens * shape.out(), 2);
+        let mut out = zeros(device, shape.tokens * shape.out());
+        let mut lse = zeros(device, shape.tokens * shape.heads);
+        let mut dqkv = zeros(device, shape.tokens * shape.row());
+        let mut workspace = zeros(device, device.attention_workspace(shape));
         let mut run_forward = || {
-            cpu.attention_forward(Forward {
+            device.attention_forward(Forward {
                 shape,
                 segments: segments.all(),
                 qkv: qkv.all(),
@@ -32,9 +33,9 @@ fn main() {
         };
         // The backward pass needs the outputs also where a filter leaves the forward bench out.
         run_forward().unwrap_or_else(|error| panic!("{error}"));
-        bench.run("attention_forward", &case, forward, run_forward);
-        bench.run("attention_backward", &case, backward, || {
-            cpu.attention_backward(Backward {
+        bench.run(device, "attention_forward", &case, forward, run_forward);
+        bench.run(device, "attention_backward", &case, backward, || {
+            device.attention_backward(Backward {
                 shape,
                 segments: segments.all(),
                 qkv: qkv.all(),
@@ -46,5 +47,4 @@ fn main() {
             })
         });
     }
-    bench.finish();
 }

@@ -3,34 +3,34 @@
 mod harness;
 
 use emo::Backend;
-use emo::cpu::Cpu;
 use emo::ops::activation::{self, Activation};
 use emo::ops::cross_entropy::ForwardBackward;
 use emo::ops::{embedding, rms_norm, rope};
 use harness::device::{hold, reals};
-use harness::{Bench, cpu, floats, floors, shapes, zeros};
+use harness::{Bench, bench_main, floats, floors, shapes, zeros};
 
-fn main() {
-    let (cpu, mut bench) = (cpu(), Bench::new());
-    norms(&cpu, &mut bench);
-    ropes(&cpu, &mut bench);
-    activations(&cpu, &mut bench);
-    embeddings(&cpu, &mut bench);
-    cross_entropies(&cpu, &mut bench);
-    bench.finish();
+bench_main!(measure);
+
+fn measure<B: Backend>(device: &B, bench: &mut Bench) {
+    norms(device, bench);
+    ropes(device, bench);
+    activations(device, bench);
+    embeddings(device, bench);
+    cross_entropies(device, bench);
 }
 
-fn norms(cpu: &Cpu, bench: &mut Bench) {
+fn norms<B: Backend>(device: &B, bench: &mut Bench) {
     for shape in shapes::norms(bench.size) {
         let case = format!("{}x{}", shape.rows, shape.width);
         let [forward, backward] = floors::rms_norm(shape);
         let len = shape.rows * shape.stride;
-        let (x, dy, weight) = (floats(cpu, len, 1), floats(cpu, len, 2), floats(cpu, shape.width, 3));
-        let (mut y, mut dx) = (zeros(cpu, len), zeros(cpu, len));
-        let (mut rstd, mut dweight) = (zeros(cpu, shape.rows * shape.groups), zeros(cpu, shape.width));
-        let mut workspace = zeros(cpu, cpu.rms_norm_workspace(shape));
+        let (x, dy, weight) =
+            (floats(device, len, 1), floats(device, len, 2), floats(device, shape.width, 3));
+        let (mut y, mut dx) = (zeros(device, len), zeros(device, len));
+        let (mut rstd, mut dweight) = (zeros(device, shape.rows * shape.groups), zeros(device, shape.width));
+        let mut workspace = zeros(device, device.rms_norm_workspace(shape));
         let mut run_forward = || {
-            cpu.rms_norm_forward(rms_norm::Forward {
+            device.rms_norm_forward(rms_norm::Forward {
                 shape,
                 eps: 1e-5,
                 x: x.all(),
@@ -40,9 +40,9 @@ fn norms(cpu: &Cpu, bench: &mut Bench) {
             })
         };
         run_forward().unwrap_or_else(|error| panic!("{error}"));
-        bench.run("rms_norm_forward", &case, forward, run_forward);
-        bench.run("rms_norm_backward", &case, backward, || {
-            cpu.rms_norm_backward(rms_norm::Backward {
+        bench.run(device, "rms_norm_forward", &case, forward, run_forward);
+        bench.run(device, "rms_norm_backward", &case, backward, || {
+            device.rms_norm_backward(rms_norm::Backward {
                 shape,
                 x: x.all(),
                 weight: weight.all(),
@@ -57,16 +57,16 @@ fn norms(cpu: &Cpu, bench: &mut Bench) {
     }
 }
 
-fn ropes(cpu: &Cpu, bench: &mut Bench) {
+fn ropes<B: Backend>(device: &B, bench: &mut Bench) {
     for shape in shapes::ropes(bench.size) {
         let case = format!("{} rows, {} heads of {}", shape.rows, shape.heads, shape.head_dim);
         let (cos, sin) = rope::table(shape.positions, shape.head_dim, 10_000.0);
-        let (cos, sin) = (reals(cpu, &cos), reals(cpu, &sin));
+        let (cos, sin) = (reals(device, &cos), reals(device, &sin));
         let position: Vec<u32> = (0..shape.rows).map(|row| (row % shape.positions) as u32).collect();
-        let position = hold(cpu, &position);
-        let mut x = floats(cpu, shape.rows * shape.stride, 1);
-        bench.run("rope", &case, floors::rope(shape), || {
-            cpu.rope(rope::Apply {
+        let position = hold(device, &position);
+        let mut x = floats(device, shape.rows * shape.stride, 1);
+        bench.run(device, "rope", &case, floors::rope(shape), || {
+            device.rope(rope::Apply {
                 shape,
                 position: position.all(),
                 cos: cos.all(),
@@ -78,25 +78,25 @@ fn ropes(cpu: &Cpu, bench: &mut Bench) {
     }
 }
 
-fn activations(cpu: &Cpu, bench: &mut Bench) {
+fn activations<B: Backend>(device: &B, bench: &mut Bench) {
     for shape in shapes::activations(bench.size) {
         let case = format!("SwiGLU {}x{}", shape.rows, shape.width);
         let [forward, backward] = floors::activation(shape);
         let (pre, dout) =
-            (floats(cpu, shape.rows * shape.pre(), 1), floats(cpu, shape.rows * shape.width, 2));
+            (floats(device, shape.rows * shape.pre(), 1), floats(device, shape.rows * shape.width, 2));
         let (mut out, mut dpre) =
-            (zeros(cpu, shape.rows * shape.width), zeros(cpu, shape.rows * shape.pre()));
+            (zeros(device, shape.rows * shape.width), zeros(device, shape.rows * shape.pre()));
         let activation = Activation::Silu;
-        bench.run("activation_forward", &case, forward, || {
-            cpu.activation_forward(activation::Forward {
+        bench.run(device, "activation_forward", &case, forward, || {
+            device.activation_forward(activation::Forward {
                 shape,
                 activation,
                 pre: pre.all(),
                 out: out.all_mut(),
             })
         });
-        bench.run("activation_backward", &case, backward, || {
-            cpu.activation_backward(activation::Backward {
+        bench.run(device, "activation_backward", &case, backward, || {
+            device.activation_backward(activation::Backward {
                 shape,
                 activation,
                 pre: pre.all(),
@@ -107,27 +107,27 @@ fn activations(cpu: &Cpu, bench: &mut Bench) {
     }
 }
 
-fn embeddings(cpu: &Cpu, bench: &mut Bench) {
+fn embeddings<B: Backend>(device: &B, bench: &mut Bench) {
     for shape in shapes::embeddings(bench.size) {
         let case = format!("{} of {} rows of {}", shape.rows, shape.vocabulary, shape.width);
         let [forward, backward] = floors::embedding(shape);
         // Distinct, as the floor has it: 1031 shares no factor with either vocabulary.
         let ids: Vec<u32> = (0..shape.rows).map(|row| (row * 1031 % shape.vocabulary) as u32).collect();
-        let ids = hold(cpu, &ids);
-        let table = floats(cpu, shape.vocabulary * shape.width, 1);
-        let dy = floats(cpu, shape.rows * shape.width, 2);
-        let mut y = zeros(cpu, shape.rows * shape.width);
-        let mut dtable = zeros(cpu, shape.vocabulary * shape.width);
-        bench.run("embedding_forward", &case, forward, || {
-            cpu.embedding_forward(embedding::Forward {
+        let ids = hold(device, &ids);
+        let table = floats(device, shape.vocabulary * shape.width, 1);
+        let dy = floats(device, shape.rows * shape.width, 2);
+        let mut y = zeros(device, shape.rows * shape.width);
+        let mut dtable = zeros(device, shape.vocabulary * shape.width);
+        bench.run(device, "embedding_forward", &case, forward, || {
+            device.embedding_forward(embedding::Forward {
                 shape,
                 ids: ids.all(),
                 table: table.all(),
                 y: y.all_mut(),
             })
         });
-        bench.run("embedding_backward", &case, backward, || {
-            cpu.embedding_backward(embedding::Backward {
+        bench.run(device, "embedding_backward", &case, backward, || {
+            device.embedding_backward(embedding::Backward {
                 shape,
                 ids: ids.all(),
                 padding: None,
@@ -138,16 +138,16 @@ fn embeddings(cpu: &Cpu, bench: &mut Bench) {
     }
 }
 
-fn cross_entropies(cpu: &Cpu, bench: &mut Bench) {
+fn cross_entropies<B: Backend>(device: &B, bench: &mut Bench) {
     for (rows, vocabulary) in shapes::cross_entropies(bench.size) {
         let case = format!("{rows}x{vocabulary}");
         let targets: Vec<i32> = (0..rows).map(|row| (row * 1031 % vocabulary) as i32).collect();
-        let targets = hold(cpu, &targets);
+        let targets = hold(device, &targets);
         // In place: the second run's logits are the first run's gradient, which costs the same.
-        let mut logits = floats(cpu, rows * vocabulary, 1);
-        let (mut loss, mut lse) = (zeros(cpu, rows), zeros(cpu, rows));
-        bench.run("cross_entropy", &case, floors::cross_entropy(rows, vocabulary), || {
-            cpu.cross_entropy(ForwardBackward {
+        let mut logits = floats(device, rows * vocabulary, 1);
+        let (mut loss, mut lse) = (zeros(device, rows), zeros(device, rows));
+        bench.run(device, "cross_entropy", &case, floors::cross_entropy(rows, vocabulary), || {
+            device.cross_entropy(ForwardBackward {
                 rows,
                 vocabulary,
                 targets: targets.all(),

@@ -5,28 +5,29 @@ mod harness;
 use emo::Backend;
 use emo::ops::experts::{Backward, Forward};
 use harness::plan::plan;
-use harness::{Bench, cpu, floats, floors, shapes, zeros};
+use harness::{Bench, bench_main, floats, floors, shapes, zeros};
 
-fn main() {
-    let (cpu, mut bench) = (cpu(), Bench::new());
+bench_main!(measure);
+
+fn measure<B: Backend>(device: &B, bench: &mut Bench) {
     for layer in shapes::layers(bench.size) {
         let (case, shape) = (layer.name(), layer.shape);
         let [forward, backward] = floors::experts(shape);
-        let plan = plan(&cpu, layer.slots(), &layer.choices());
-        let x = floats(&cpu, shape.tokens * shape.width, 1);
-        let w_in = floats(&cpu, shape.experts * shape.pre() * shape.width, 2);
-        let w_out = floats(&cpu, shape.experts * shape.width * shape.hidden, 3);
-        let weights = floats(&cpu, shape.rows(), 4);
-        let dy = floats(&cpu, shape.tokens * shape.width, 5);
-        let mut pre = zeros(&cpu, shape.rows() * shape.pre());
-        let mut rows = zeros(&cpu, shape.rows() * shape.width);
-        let mut dx_rows = zeros(&cpu, shape.rows() * shape.width);
-        let mut dweights = zeros(&cpu, shape.rows());
-        let mut dw_in = zeros(&cpu, shape.experts * shape.pre() * shape.width);
-        let mut dw_out = zeros(&cpu, shape.experts * shape.width * shape.hidden);
-        let mut workspace = zeros(&cpu, cpu.experts_workspace(shape));
-        bench.run("experts_forward", &case, forward, || {
-            cpu.experts_forward(Forward {
+        let plan = plan(device, layer.slots(), &layer.choices());
+        let x = floats(device, shape.tokens * shape.width, 1);
+        let w_in = floats(device, shape.experts * shape.pre() * shape.width, 2);
+        let w_out = floats(device, shape.experts * shape.width * shape.hidden, 3);
+        let weights = floats(device, shape.rows(), 4);
+        let dy = floats(device, shape.tokens * shape.width, 5);
+        let mut pre = zeros(device, shape.rows() * shape.pre());
+        let mut rows = zeros(device, shape.rows() * shape.width);
+        let mut dx_rows = zeros(device, shape.rows() * shape.width);
+        let mut dweights = zeros(device, shape.rows());
+        let mut dw_in = zeros(device, shape.experts * shape.pre() * shape.width);
+        let mut dw_out = zeros(device, shape.experts * shape.width * shape.hidden);
+        let mut workspace = zeros(device, device.experts_workspace(shape));
+        bench.run(device, "experts_forward", &case, forward, || {
+            device.experts_forward(Forward {
                 shape,
                 offsets: plan.offsets.all(),
                 token: plan.token.all(),
@@ -38,8 +39,8 @@ fn main() {
                 workspace: workspace.all_mut(),
             })
         });
-        bench.run("experts_backward", &case, backward, || {
-            cpu.experts_backward(Backward {
+        bench.run(device, "experts_backward", &case, backward, || {
+            device.experts_backward(Backward {
                 shape,
                 offsets: plan.offsets.all(),
                 token: plan.token.all(),
@@ -59,5 +60,4 @@ fn main() {
             })
         });
     }
-    bench.finish();
 }

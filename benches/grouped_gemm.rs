@@ -5,24 +5,25 @@ mod harness;
 use emo::Backend;
 use emo::ops::grouped_gemm::{Dgrad, Forward, Wgrad};
 use harness::plan::plan;
-use harness::{Bench, cpu, floats, floors, shapes, zeros};
+use harness::{Bench, bench_main, floats, floors, shapes, zeros};
 
-fn main() {
-    let (cpu, mut bench) = (cpu(), Bench::new());
+bench_main!(measure);
+
+fn measure<B: Backend>(device: &B, bench: &mut Bench) {
     for layer in shapes::layers(bench.size) {
         let (case, shape) = (layer.name(), layer.input_projection());
         let [forward, dgrad, wgrad] = floors::grouped_gemm(shape, layer.shape.tokens);
-        let plan = plan(&cpu, layer.slots(), &layer.choices());
+        let plan = plan(device, layer.slots(), &layer.choices());
         let weights = shape.groups * shape.inputs * shape.outputs;
-        let x = floats(&cpu, layer.shape.tokens * shape.inputs, 1);
-        let w = floats(&cpu, weights, 2);
-        let dy = floats(&cpu, shape.rows * shape.outputs, 3);
-        let mut y = zeros(&cpu, shape.rows * shape.outputs);
-        let mut dx = zeros(&cpu, shape.rows * shape.inputs);
-        let mut dw = zeros(&cpu, weights);
-        let mut workspace = zeros(&cpu, cpu.grouped_gemm_workspace(shape));
-        bench.run("grouped_gemm_forward", &case, forward, || {
-            cpu.grouped_gemm_forward(Forward {
+        let x = floats(device, layer.shape.tokens * shape.inputs, 1);
+        let w = floats(device, weights, 2);
+        let dy = floats(device, shape.rows * shape.outputs, 3);
+        let mut y = zeros(device, shape.rows * shape.outputs);
+        let mut dx = zeros(device, shape.rows * shape.inputs);
+        let mut dw = zeros(device, weights);
+        let mut workspace = zeros(device, device.grouped_gemm_workspace(shape));
+        bench.run(device, "grouped_gemm_forward", &case, forward, || {
+            device.grouped_gemm_forward(Forward {
                 shape,
                 offsets: plan.offsets.all(),
                 x: x.all(),
@@ -32,8 +33,8 @@ fn main() {
                 workspace: workspace.all_mut(),
             })
         });
-        bench.run("grouped_gemm_dgrad", &case, dgrad, || {
-            cpu.grouped_gemm_dgrad(Dgrad {
+        bench.run(device, "grouped_gemm_dgrad", &case, dgrad, || {
+            device.grouped_gemm_dgrad(Dgrad {
                 shape,
                 offsets: plan.offsets.all(),
                 dy: dy.all(),
@@ -43,8 +44,8 @@ fn main() {
                 workspace: workspace.all_mut(),
             })
         });
-        bench.run("grouped_gemm_wgrad", &case, wgrad, || {
-            cpu.grouped_gemm_wgrad(Wgrad {
+        bench.run(device, "grouped_gemm_wgrad", &case, wgrad, || {
+            device.grouped_gemm_wgrad(Wgrad {
                 shape,
                 offsets: plan.offsets.all(),
                 x: x.all(),
@@ -56,5 +57,4 @@ fn main() {
             })
         });
     }
-    bench.finish();
 }

@@ -4,22 +4,23 @@ mod harness;
 
 use emo::Backend;
 use emo::ops::linear::{Dgrad, Forward, Wgrad};
-use harness::{Bench, cpu, floats, floors, shapes, zeros};
+use harness::{Bench, bench_main, floats, floors, shapes, zeros};
 
-fn main() {
-    let (cpu, mut bench) = (cpu(), Bench::new());
+bench_main!(measure);
+
+fn measure<B: Backend>(device: &B, bench: &mut Bench) {
     for shape in shapes::linears(bench.size) {
         let case = format!("{}x{}x{}", shape.rows, shape.outputs, shape.inputs);
         let [forward, dgrad, wgrad] = floors::linear(shape);
-        let x = floats(&cpu, shape.rows * shape.inputs, 1);
-        let w = floats(&cpu, shape.outputs * shape.inputs, 2);
-        let dy = floats(&cpu, shape.rows * shape.outputs, 3);
-        let mut y = zeros(&cpu, shape.rows * shape.outputs);
-        let mut dx = zeros(&cpu, shape.rows * shape.inputs);
-        let mut dw = zeros(&cpu, shape.outputs * shape.inputs);
-        let mut workspace = zeros(&cpu, cpu.linear_workspace(shape));
-        bench.run("linear_forward", &case, forward, || {
-            cpu.linear_forward(Forward {
+        let x = floats(device, shape.rows * shape.inputs, 1);
+        let w = floats(device, shape.outputs * shape.inputs, 2);
+        let dy = floats(device, shape.rows * shape.outputs, 3);
+        let mut y = zeros(device, shape.rows * shape.outputs);
+        let mut dx = zeros(device, shape.rows * shape.inputs);
+        let mut dw = zeros(device, shape.outputs * shape.inputs);
+        let mut workspace = zeros(device, device.linear_workspace(shape));
+        bench.run(device, "linear_forward", &case, forward, || {
+            device.linear_forward(Forward {
                 shape,
                 x: x.all(),
                 w: w.all(),
@@ -28,8 +29,8 @@ fn main() {
                 workspace: workspace.all_mut(),
             })
         });
-        bench.run("linear_dgrad", &case, dgrad, || {
-            cpu.linear_dgrad(Dgrad {
+        bench.run(device, "linear_dgrad", &case, dgrad, || {
+            device.linear_dgrad(Dgrad {
                 shape,
                 dy: dy.all(),
                 w: w.all(),
@@ -38,8 +39,8 @@ fn main() {
                 workspace: workspace.all_mut(),
             })
         });
-        bench.run("linear_wgrad", &case, wgrad, || {
-            cpu.linear_wgrad(Wgrad {
+        bench.run(device, "linear_wgrad", &case, wgrad, || {
+            device.linear_wgrad(Wgrad {
                 shape,
                 x: x.all(),
                 dy: dy.all(),
@@ -49,5 +50,4 @@ fn main() {
             })
         });
     }
-    bench.finish();
 }

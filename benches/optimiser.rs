@@ -5,10 +5,11 @@ mod harness;
 use emo::Backend;
 use emo::ops::adamw::{Hyper, Step, SumOfSquares};
 use harness::device::hold;
-use harness::{Bench, cpu, floats, floors, shapes, zeros};
+use harness::{Bench, bench_main, floats, floors, shapes, zeros};
 
-fn main() {
-    let (cpu, mut bench) = (cpu(), Bench::new());
+bench_main!(measure);
+
+fn measure<B: Backend>(device: &B, bench: &mut Bench) {
     for len in shapes::arenas(bench.size) {
         let case = format!("{len} parameters");
         let hyper = Hyper {
@@ -20,11 +21,11 @@ fn main() {
             step: 10,
             grad_scale: 0.5,
         };
-        let (mut params, grads) = (floats(&cpu, len, 1), floats(&cpu, len, 2));
-        let (mut m, mut v) = (zeros(&cpu, len), zeros(&cpu, len));
-        let mut sum = hold(&cpu, &[0.0f64]);
-        bench.run("adamw", &case, floors::adamw(len), || {
-            cpu.adamw(Step {
+        let (mut params, grads) = (floats(device, len, 1), floats(device, len, 2));
+        let (mut m, mut v) = (zeros(device, len), zeros(device, len));
+        let mut sum = hold(device, &[0.0f64]);
+        bench.run(device, "adamw", &case, floors::adamw(len), || {
+            device.adamw(Step {
                 hyper,
                 params: params.all_mut(),
                 grads: grads.all(),
@@ -33,9 +34,8 @@ fn main() {
                 copy: None,
             })
         });
-        bench.run("sum_of_squares", &case, floors::sum_of_squares(len), || {
-            cpu.sum_of_squares(SumOfSquares { x: grads.all(), out: sum.all_mut() })
+        bench.run(device, "sum_of_squares", &case, floors::sum_of_squares(len), || {
+            device.sum_of_squares(SumOfSquares { x: grads.all(), out: sum.all_mut() })
         });
     }
-    bench.finish();
 }

@@ -6,21 +6,22 @@ use emo::Backend;
 use emo::ops::permutation::{Combine, CombineBackward, Dispatch, DispatchBackward, Plan};
 use harness::device::{hold, unset_indices};
 use harness::plan::plan;
-use harness::{Bench, cpu, floats, floors, shapes, zeros};
+use harness::{Bench, bench_main, floats, floors, shapes, zeros};
 
-fn main() {
-    let (cpu, mut bench) = (cpu(), Bench::new());
+bench_main!(measure);
+
+fn measure<B: Backend>(device: &B, bench: &mut Bench) {
     for (shape, width) in shapes::moves(bench.size) {
         let slots = shape.tokens * shape.top_k;
         let case = format!("{slots} rows of {width}, {} experts", shape.experts);
         let [sort, dispatch, dispatch_backward, combine, combine_backward] = floors::moves(shape, width);
 
         let choices = shapes::choices(shape, false);
-        let indices = hold(&cpu, &choices);
-        let [mut order, mut token, mut inverse] = [(); 3].map(|()| unset_indices(&cpu, slots));
-        let mut offsets = unset_indices(&cpu, shape.experts + 1);
-        bench.run("plan", &case, sort, || {
-            cpu.plan(Plan {
+        let indices = hold(device, &choices);
+        let [mut order, mut token, mut inverse] = [(); 3].map(|()| unset_indices(device, slots));
+        let mut offsets = unset_indices(device, shape.experts + 1);
+        bench.run(device, "plan", &case, sort, || {
+            device.plan(Plan {
                 shape,
                 indices: indices.all(),
                 order: order.all_mut(),
@@ -30,15 +31,15 @@ fn main() {
             })
         });
 
-        let plan = plan(&cpu, shape, &choices);
-        let x = floats(&cpu, shape.tokens * width, 1);
-        let weights = floats(&cpu, slots, 2);
-        let rows = floats(&cpu, slots * width, 3);
-        let mut moved = zeros(&cpu, slots * width);
-        let mut summed = zeros(&cpu, shape.tokens * width);
-        let mut dweights = zeros(&cpu, slots);
-        bench.run("dispatch_forward", &case, dispatch, || {
-            cpu.dispatch_forward(Dispatch {
+        let plan = plan(device, shape, &choices);
+        let x = floats(device, shape.tokens * width, 1);
+        let weights = floats(device, slots, 2);
+        let rows = floats(device, slots * width, 3);
+        let mut moved = zeros(device, slots * width);
+        let mut summed = zeros(device, shape.tokens * width);
+        let mut dweights = zeros(device, slots);
+        bench.run(device, "dispatch_forward", &case, dispatch, || {
+            device.dispatch_forward(Dispatch {
                 shape,
                 width,
                 token: plan.token.all(),
@@ -46,8 +47,8 @@ fn main() {
                 rows: moved.all_mut(),
             })
         });
-        bench.run("dispatch_backward", &case, dispatch_backward, || {
-            cpu.dispatch_backward(DispatchBackward {
+        bench.run(device, "dispatch_backward", &case, dispatch_backward, || {
+            device.dispatch_backward(DispatchBackward {
                 shape,
                 width,
                 inverse: plan.inverse.all(),
@@ -55,8 +56,8 @@ fn main() {
                 dx: summed.all_mut(),
             })
         });
-        bench.run("combine_forward", &case, combine, || {
-            cpu.combine_forward(Combine {
+        bench.run(device, "combine_forward", &case, combine, || {
+            device.combine_forward(Combine {
                 shape,
                 width,
                 inverse: plan.inverse.all(),
@@ -66,8 +67,8 @@ fn main() {
                 accumulate: false,
             })
         });
-        bench.run("combine_backward", &case, combine_backward, || {
-            cpu.combine_backward(CombineBackward {
+        bench.run(device, "combine_backward", &case, combine_backward, || {
+            device.combine_backward(CombineBackward {
                 shape,
                 width,
                 inverse: plan.inverse.all(),
@@ -79,5 +80,4 @@ fn main() {
             })
         });
     }
-    bench.finish();
 }

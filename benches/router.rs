@@ -3,40 +3,39 @@
 mod harness;
 
 use emo::Backend;
-use emo::cpu::Cpu;
 use emo::ops::router::Backward;
 use emo::ops::{router_logits, smoothing};
 use harness::device::segments;
 use harness::scores::Scores;
-use harness::{Bench, cpu, floats, floors, shapes, zeros};
+use harness::{Bench, bench_main, floats, floors, shapes, zeros};
 
-fn main() {
-    let (cpu, mut bench) = (cpu(), Bench::new());
-    logits(&cpu, &mut bench);
-    smoothings(&cpu, &mut bench);
-    routers(&cpu, &mut bench);
-    bench.finish();
+bench_main!(measure);
+
+fn measure<B: Backend>(device: &B, bench: &mut Bench) {
+    logits(device, bench);
+    smoothings(device, bench);
+    routers(device, bench);
 }
 
-fn logits(cpu: &Cpu, bench: &mut Bench) {
+fn logits<B: Backend>(device: &B, bench: &mut Bench) {
     for shape in shapes::router_logits(bench.size) {
         let router_logits::Shape { tokens, width, experts } = shape;
         let case = format!("{tokens}x{experts}x{width}");
         let [forward, backward] = floors::router_logits(shape);
-        let (x, w) = (floats(cpu, tokens * width, 1), floats(cpu, experts * width, 2));
-        let dlogits = floats(cpu, tokens * experts, 3);
-        let mut logits = zeros(cpu, tokens * experts);
-        let (mut dx, mut dw) = (zeros(cpu, tokens * width), zeros(cpu, experts * width));
-        bench.run("router_logits_forward", &case, forward, || {
-            cpu.router_logits_forward(router_logits::Forward {
+        let (x, w) = (floats(device, tokens * width, 1), floats(device, experts * width, 2));
+        let dlogits = floats(device, tokens * experts, 3);
+        let mut logits = zeros(device, tokens * experts);
+        let (mut dx, mut dw) = (zeros(device, tokens * width), zeros(device, experts * width));
+        bench.run(device, "router_logits_forward", &case, forward, || {
+            device.router_logits_forward(router_logits::Forward {
                 shape,
                 x: x.all(),
                 w: w.all(),
                 logits: logits.all_mut(),
             })
         });
-        bench.run("router_logits_backward", &case, backward, || {
-            cpu.router_logits_backward(router_logits::Backward {
+        bench.run(device, "router_logits_backward", &case, backward, || {
+            device.router_logits_backward(router_logits::Backward {
                 shape,
                 x: x.all(),
                 w: w.all(),
@@ -48,21 +47,21 @@ fn logits(cpu: &Cpu, bench: &mut Bench) {
     }
 }
 
-fn smoothings(cpu: &Cpu, bench: &mut Bench) {
+fn smoothings<B: Backend>(device: &B, bench: &mut Bench) {
     for shape in shapes::smoothings(bench.size) {
         let (offsets, elements) = (shapes::documents_of_512(bench.size), shape.tokens * shape.channels);
         let taps = if shape.depthwise { shape.channels * shape.width } else { shape.width };
         let kind = if shape.depthwise { "taps a channel" } else { "taps" };
         let case = format!("{}x{}, {} {kind}", shape.tokens, shape.channels, shape.width);
         let [forward, backward] = floors::smoothing(shape);
-        let segments = segments(cpu, &offsets);
-        let (x, dy) = (floats(cpu, elements, 1), floats(cpu, elements, 2));
+        let segments = segments(device, &offsets);
+        let (x, dy) = (floats(device, elements, 1), floats(device, elements, 2));
         // Equal taps: a sum far from 0 for the renormalisation.
-        let taps = harness::device::hold(cpu, &vec![0.2f32; taps]);
+        let taps = harness::device::reals(device, &vec![0.2; taps]);
         let (mut y, mut dx, mut dtaps) =
-            (zeros(cpu, elements), zeros(cpu, elements), zeros(cpu, taps.all().len()));
-        bench.run("smoothing_forward", &case, forward, || {
-            cpu.smoothing_forward(smoothing::Forward {
+            (zeros(device, elements), zeros(device, elements), zeros(device, taps.all().len()));
+        bench.run(device, "smoothing_forward", &case, forward, || {
+            device.smoothing_forward(smoothing::Forward {
                 shape,
                 segments: segments.all(),
                 x: x.all(),
@@ -70,8 +69,8 @@ fn smoothings(cpu: &Cpu, bench: &mut Bench) {
                 y: y.all_mut(),
             })
         });
-        bench.run("smoothing_backward", &case, backward, || {
-            cpu.smoothing_backward(smoothing::Backward {
+        bench.run(device, "smoothing_backward", &case, backward, || {
+            device.smoothing_backward(smoothing::Backward {
                 shape,
                 segments: segments.all(),
                 x: x.all(),
@@ -84,26 +83,26 @@ fn smoothings(cpu: &Cpu, bench: &mut Bench) {
     }
 }
 
-fn routers(cpu: &Cpu, bench: &mut Bench) {
+fn routers<B: Backend>(device: &B, bench: &mut Bench) {
     for case in shapes::routed(bench.size) {
         let (tokens, config, documents) = (case.tokens(), &case.config, case.offsets.len() - 1);
         let routed = config.routed();
-        let mut scores = Scores::new(cpu, &case);
+        let mut scores = Scores::new(device, &case);
         if case.pool {
-            let mut sums = zeros(cpu, documents * routed);
+            let mut sums = zeros(device, documents * routed);
             // The router below needs the pools also where a filter leaves this bench out.
-            scores.choose(cpu, &case, &mut sums).unwrap_or_else(|error| panic!("{error}"));
+            scores.choose(device, &case, &mut sums).unwrap_or_else(|error| panic!("{error}"));
             let floor = floors::pool(tokens, routed, documents);
-            bench.run("pool_keep", case.name, floor, || scores.choose(cpu, &case, &mut sums));
+            bench.run(device, "pool_keep", case.name, floor, || scores.choose(device, &case, &mut sums));
         }
         let [forward, backward] = floors::router(config, tokens, if case.pool { documents } else { 0 });
-        scores.route(cpu, &case).unwrap_or_else(|error| panic!("{error}"));
-        bench.run("router_forward", case.name, forward, || scores.route(cpu, &case));
-        let dweights = floats(cpu, tokens * config.top_k, 2);
-        let dprobs = floats(cpu, tokens * routed, 3);
-        let mut dlogits = zeros(cpu, tokens * config.experts);
-        bench.run("router_backward", case.name, backward, || {
-            cpu.router_backward(Backward {
+        scores.route(device, &case).unwrap_or_else(|error| panic!("{error}"));
+        bench.run(device, "router_forward", case.name, forward, || scores.route(device, &case));
+        let dweights = floats(device, tokens * config.top_k, 2);
+        let dprobs = floats(device, tokens * routed, 3);
+        let mut dlogits = zeros(device, tokens * config.experts);
+        bench.run(device, "router_backward", case.name, backward, || {
+            device.router_backward(Backward {
                 config,
                 tokens,
                 logits: scores.logits.all(),

@@ -44,11 +44,11 @@ __device__ __forceinline__ void rotate_row(const EmoRope &p, T *row, const float
 }
 
 template <class T> __device__ __forceinline__ void rope(const EmoRope &p) {
-    const uint32_t row = blockIdx.x * (EMO_ROPE_THREADS / WARP) + threadIdx.x / WARP;
+    const uint64_t row = uint64_t(blockIdx.x) * (EMO_ROPE_THREADS / WARP) + threadIdx.x / WARP;
     if (row >= p.rows) return;
     const uint32_t position = p.position[row];
-    if (!below(p.status, EMO_SITE_ROPE_POSITION, row, position, p.positions)) return;
-    T *const x = static_cast<T *>(p.x) + size_t(row) * p.stride;
+    if (!below(p.status, EMO_SITE_ROPE_POSITION, uint32_t(row), position, p.positions)) return;
+    T *const x = static_cast<T *>(p.x) + row * p.stride;
     const size_t table = size_t(position) * p.half;
     if (p.wide) {
         rotate_row<T, WIDE<T>>(p, x, p.cos + table, p.sin + table);

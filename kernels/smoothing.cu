@@ -5,9 +5,9 @@
 //   dx[s, c]   = sum_j k[j] dy[t, c] / D[t]                           t = s - j + (W - 1) - ahead
 //   dk[j]     += sum_t dy[t, c] (x[s, c] - y[t, c]) / D[t]            without `- y` where D = 1
 //
-// The router and the pool run the forward pass in front of their own work (kernels/common/smoothing_tile.cuh), the logits
-// being read once. Here a block takes 64 tokens of 32 channels with a halo of W - 1 tokens in shared memory; a thread takes a channel and every
-// eighth token. Tokens are in one document when they name the same segment, so no offset is followed.
+// Here a block takes 64 tokens of 32 channels with a halo of W - 1 tokens in shared memory; a thread takes a channel and
+// every eighth token. The router and the pool run the same code in front of their own work (smoothing_tile.cuh). Tokens are in
+// one document when they name the same segment, so no offset is followed.
 // Gradients of taps go in two stages: a thread adds its tokens in order, the block its threads, and `emo_sum_rows` the
 // blocks, each in a fixed order and a cut that does not depend on the card.
 //

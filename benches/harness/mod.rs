@@ -1,4 +1,5 @@
-//! What the benches share: the tests' shapes and buffers, and one way to measure an op against its floor.
+//! What the benches share: the tests' shapes and buffers, and one way to measure an op against its floor, on the device
+//! that `EMO_BENCH_DEVICE` names: `cpu`, `cpu-bf16`, or with feature `cuda` `cuda-f32` or `cuda-bf16`.
 //!
 //! Without criterion's `--bench`, that is in `cargo test`, every op runs once on a small share of its shape.
 
@@ -20,9 +21,11 @@ pub mod scores;
 #[path = "../../tests/common/shapes.rs"]
 pub mod shapes;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode, Throughput};
+use emo::Backend;
+use emo::backend::Real;
 use emo::cpu::Cpu;
 
 use agree::values;
@@ -50,8 +53,17 @@ impl Bench {
         Self { criterion, size: if measured { Size::Full } else { Size::Small } }
     }
 
-    /// Measures `op` as `name/case`.
-    pub fn run(&mut self, name: &str, case: &str, floor: Floor, mut op: impl FnMut() -> emo::Result<()>) {
+    /// Measures `op` as `name/case`, with the wait for the device at the end of each sample.
+    pub fn run<B: Backend>(
+        &mut self,
+        device: &B,
+        name: &str,
+        case: &str,
+        floor: Floor,
+        mut op: impl FnMut() -> emo::Result<()>,
+    ) {
+        let failed = |error| panic!("{name}, {case}: {error}");
+        let mark = hold(device, &[0u8]);
         let mut group = self.criterion.benchmark_group(name);
         // Flat: slow ops run once a sample.
         group.sampling_mode(SamplingMode::Flat).throughput(Throughput::ElementsAndBytes {
@@ -59,7 +71,12 @@ impl Bench {
             bytes: floor.bytes as u64,
         });
         group.bench_function(case, |bencher| {
-            bencher.iter(|| op().unwrap_or_else(|error| panic!("{name}, {case}: {error}")));
+            bencher.iter_custom(|times| {
+                let start = Instant::now();
+                (0..times).for_each(|_| op().unwrap_or_else(failed));
+                device.download(mark.all(), &mut [0]).unwrap_or_else(failed);
+                start.elapsed()
+            });
         });
         group.finish();
     }
@@ -78,15 +95,41 @@ pub fn cpu() -> Cpu {
     threads.map_or_else(Cpu::all_cores, Cpu::new).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// `main` of a bench that is a function of a backend.
+macro_rules! bench_main {
+    ($measure:path) => {
+        fn main() {
+            let mut bench = $crate::harness::Bench::new();
+            match std::env::var("EMO_BENCH_DEVICE").as_deref().unwrap_or("cpu") {
+                "cpu" => $measure(&$crate::harness::cpu(), &mut bench),
+                "cpu-bf16" => $measure(&$crate::harness::cpu().storing::<half::bf16>(), &mut bench),
+                #[cfg(feature = "cuda")]
+                "cuda-f32" => $measure(&$crate::harness::gpu::<f32>(), &mut bench),
+                #[cfg(feature = "cuda")]
+                "cuda-bf16" => $measure(&$crate::harness::gpu::<half::bf16>(), &mut bench),
+                other => panic!("EMO_BENCH_DEVICE is `{other}`, which this build has no backend for"),
+            }
+            bench.finish();
+        }
+    };
+}
+pub(crate) use bench_main;
+
+/// GPU 0.
+#[cfg(feature = "cuda")]
+pub fn gpu<S: emo::cuda::CudaStorage>() -> emo::cuda::Cuda<S> {
+    emo::cuda::Cuda::new(0).unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// A buffer of values in [-1, 1).
 #[allow(dead_code)]
-pub fn floats(cpu: &Cpu, len: usize, seed: u64) -> Held<'_, Cpu, f32> {
+pub fn floats<B: Backend, T: Real>(device: &B, len: usize, seed: u64) -> Held<'_, B, T> {
     // A block over and over: as good as random to an op that has no branches on values, and far quicker to make.
-    let block: Vec<f32> = values(len.min(100_003), seed).into_iter().map(|value| value as f32).collect();
-    hold(cpu, &block.iter().copied().cycle().take(len).collect::<Vec<f32>>())
+    let block: Vec<T> = values(len.min(100_003), seed).into_iter().map(T::from_f64).collect();
+    hold(device, &block.iter().copied().cycle().take(len).collect::<Vec<T>>())
 }
 
 /// A buffer of zeros.
-pub fn zeros(cpu: &Cpu, len: usize) -> Held<'_, Cpu, f32> {
-    hold(cpu, &vec![0.0; len])
+pub fn zeros<B: Backend, T: Real>(device: &B, len: usize) -> Held<'_, B, T> {
+    hold(device, &vec![T::from_f64(0.0); len])
 }

@@ -4,44 +4,48 @@ use super::device::{Held, HeldSegments, hold, segments, unset_indices};
 use super::shapes::Routed;
 use super::{floats, zeros};
 use emo::Backend;
-use emo::cpu::Cpu;
 use emo::ops::pool::Keep;
 use emo::ops::router::{Forward, KeepMask};
 
 /// A router's inputs and outputs.
-pub struct Scores<'b> {
-    pub segments: HeldSegments<'b, Cpu>,
-    pub logits: Held<'b, Cpu, f32>,
+pub struct Scores<'b, B: Backend> {
+    pub segments: HeldSegments<'b, B>,
+    pub logits: Held<'b, B, B::Real>,
     /// Pool size of each document.
-    pub sizes: Held<'b, Cpu, u32>,
-    pub keep: Held<'b, Cpu, u8>,
-    pub probs: Held<'b, Cpu, f32>,
-    pub weights: Held<'b, Cpu, f32>,
-    pub indices: Held<'b, Cpu, u32>,
-    pub counts: Held<'b, Cpu, u32>,
-    pub lse: Held<'b, Cpu, f32>,
+    pub sizes: Held<'b, B, u32>,
+    pub keep: Held<'b, B, u8>,
+    pub probs: Held<'b, B, B::Real>,
+    pub weights: Held<'b, B, B::Real>,
+    pub indices: Held<'b, B, u32>,
+    pub counts: Held<'b, B, u32>,
+    pub lse: Held<'b, B, B::Real>,
 }
 
-impl<'b> Scores<'b> {
+impl<'b, B: Backend> Scores<'b, B> {
     /// Buffers, and logits in [-1, 1).
-    pub fn new(cpu: &'b Cpu, case: &Routed) -> Self {
+    pub fn new(device: &'b B, case: &Routed) -> Self {
         let (tokens, documents, config) = (case.tokens(), case.offsets.len() - 1, &case.config);
         Self {
-            segments: segments(cpu, &case.offsets),
-            logits: floats(cpu, tokens * config.experts, 1),
-            sizes: hold(cpu, &vec![config.routed() as u32 / 4; documents]),
-            keep: hold(cpu, &vec![1u8; documents * config.routed()]),
-            probs: zeros(cpu, tokens * config.routed()),
-            weights: zeros(cpu, tokens * config.top_k),
-            indices: unset_indices(cpu, tokens * config.top_k),
-            counts: unset_indices(cpu, config.experts),
-            lse: zeros(cpu, tokens),
+            segments: segments(device, &case.offsets),
+            logits: floats(device, tokens * config.experts, 1),
+            sizes: hold(device, &vec![config.routed() as u32 / 4; documents]),
+            keep: hold(device, &vec![1u8; documents * config.routed()]),
+            probs: zeros(device, tokens * config.routed()),
+            weights: zeros(device, tokens * config.top_k),
+            indices: unset_indices(device, tokens * config.top_k),
+            counts: unset_indices(device, config.experts),
+            lse: zeros(device, tokens),
         }
     }
 
     /// Every document's pool of a quarter of the experts; `scores` is `[documents, routed]`.
-    pub fn choose(&mut self, cpu: &Cpu, case: &Routed, scores: &mut Held<'b, Cpu, f32>) -> emo::Result<()> {
-        cpu.pool_keep(Keep {
+    pub fn choose(
+        &mut self,
+        device: &B,
+        case: &Routed,
+        scores: &mut Held<'b, B, B::Real>,
+    ) -> emo::Result<()> {
+        device.pool_keep(Keep {
             tokens: case.tokens(),
             experts: case.config.experts,
             routed: case.config.routed(),
@@ -57,13 +61,13 @@ impl<'b> Scores<'b> {
     }
 
     /// Which experts a token may use.
-    pub fn mask(&self, case: &Routed) -> KeepMask<'_, Cpu> {
+    pub fn mask(&self, case: &Routed) -> KeepMask<'_, B> {
         if case.pool { KeepMask::PerSegment(self.keep.all(), self.segments.all()) } else { KeepMask::All }
     }
 
     /// The router.
-    pub fn route(&mut self, cpu: &Cpu, case: &Routed) -> emo::Result<()> {
-        cpu.router_forward(Forward {
+    pub fn route(&mut self, device: &B, case: &Routed) -> emo::Result<()> {
+        device.router_forward(Forward {
             config: &case.config,
             tokens: case.tokens(),
             logits: self.logits.all(),

@@ -31,6 +31,8 @@ pub(super) fn code(activation: Activation) -> u32 {
 pub(super) struct Rows {
     pub shape: Shape,
     pub activation: Activation,
+    /// An `EMO_GATE_*`.
+    pub layout: u32,
     pub pre: *const c_void,
     pub dout: *const c_void,
     pub out: *mut c_void,
@@ -41,7 +43,7 @@ pub(super) struct Rows {
 /// # Safety
 /// As for [`Cuda::launch`], with the lengths that `rows.shape` asks for.
 pub(super) unsafe fn launch_rows<S: CudaStorage>(cuda: &Cuda<S>, op: &'static str, rows: Rows) -> Result<()> {
-    let Rows { shape, activation, pre, dout, out } = rows;
+    let Rows { shape, activation, layout, pre, dout, out } = rows;
     let wide = wide(&[pre, dout, out.cast_const()], size_of::<S>(), &[shape.width]);
     let run = if wide != 0 { 16 / size_of::<S>() } else { 1 };
     let params = EmoActivationRows {
@@ -51,7 +53,7 @@ pub(super) unsafe fn launch_rows<S: CudaStorage>(cuda: &Cuda<S>, op: &'static st
         runs: size(op, "rows * width", shape.rows * shape.width / run)?,
         width: size(op, "width", shape.width)?,
         gated: u32::from(shape.gated),
-        layout: EMO_GATE_CONCATENATED,
+        layout,
         activation: code(activation),
         wide,
     };
@@ -66,6 +68,7 @@ pub(super) fn forward<S: CudaStorage>(cuda: &Cuda<S>, args: Forward<'_, Cuda<S>>
     let rows = Rows {
         shape: args.shape,
         activation: args.activation,
+        layout: EMO_GATE_CONCATENATED,
         pre: cuda.read(args.pre)?.cast(),
         dout: std::ptr::null(),
         out: cuda.write(&args.out)?.cast(),
@@ -82,6 +85,7 @@ pub(super) fn backward<S: CudaStorage>(cuda: &Cuda<S>, args: Backward<'_, Cuda<S
     let rows = Rows {
         shape: args.shape,
         activation: args.activation,
+        layout: EMO_GATE_CONCATENATED,
         pre: cuda.read(args.pre)?.cast(),
         dout: cuda.read(args.dout)?.cast(),
         out: cuda.write(&args.dpre)?.cast(),

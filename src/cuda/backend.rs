@@ -6,7 +6,7 @@ use crate::backend::{Backend, Element};
 use crate::{Result, ops};
 
 use super::buffer::{CudaBuffer, CudaView, CudaViewMut};
-use super::{Cuda, CudaStorage};
+use super::{Cuda, CudaStorage, GateLayout};
 use super::{
     activation, adamw, all_to_all, attention, cross_entropy, embedding, experts, grouped_gemm, linear,
     losses, memory, permutation, pool, rms_norm, rope, router, router_logits, smoothing,
@@ -199,10 +199,10 @@ impl<S: CudaStorage> Backend for Cuda<S> {
         grouped_gemm::workspace(self, shape)
     }
     fn experts_forward(&self, args: ops::experts::Forward<'_, Self>) -> Result<()> {
-        experts::forward(self, args)
+        self.experts_forward_in(GateLayout::Concatenated, args)
     }
     fn experts_backward(&self, args: ops::experts::Backward<'_, Self>) -> Result<()> {
-        experts::backward(self, args)
+        self.experts_backward_in(GateLayout::Concatenated, args)
     }
     fn experts_workspace(&self, shape: ops::experts::Shape) -> usize {
         experts::workspace(self, shape)

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute};
+use cudarc::driver::sys::CUdevice_attribute_enum as Attribute;
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr};
 
 use crate::backend::Real;
@@ -166,10 +166,12 @@ impl<S: CudaStorage> Cuda<S> {
     }
 }
 
-/// cudarc panics at its first call where there is no libcuda: ask before.
+/// cudarc panics at its first call where there is no libcuda, so it is looked for before. (cudarc's own question,
+/// `is_culib_present`, is not there in programs whose other crates link cudarc to the driver.)
 fn driver_present() -> Result<()> {
+    const NAMES: [&str; 3] = ["libcuda.so", "libcuda.so.1", "nvcuda.dll"];
     // SAFETY: loads the driver's library, whose initialisers are NVIDIA's.
-    if unsafe { sys::is_culib_present() } {
+    if NAMES.iter().any(|name| unsafe { libloading::Library::new(*name) }.is_ok()) {
         return Ok(());
     }
     let message = "no libcuda found: install the NVIDIA driver, or use the CPU backend".to_string();

@@ -14,10 +14,10 @@ use super::grouped_gemm::{DGRAD, FORWARD, Family, Output, WGRAD, all_rows, group
 use super::launch::{Grid, size, wide};
 use super::module::kernels;
 use super::params::{
-    EMO_EXPERTS_PART, EMO_EXPERTS_THREADS, EMO_GATE_CONCATENATED, EMO_SITE_EXPERTS_BACKWARD_OFFSETS,
-    EMO_SITE_EXPERTS_BACKWARD_ORDER, EMO_SITE_EXPERTS_BACKWARD_TOKEN, EMO_SITE_EXPERTS_FORWARD_OFFSETS,
-    EMO_SITE_EXPERTS_FORWARD_TOKEN, EmoExpertsIn, EmoExpertsOutDgrad, EmoGroupedGemmDgrad,
-    EmoGroupedGemmForward, EmoGroupedGemmWgrad, EmoRows,
+    EMO_EXPERTS_PART, EMO_EXPERTS_THREADS, EMO_GATE_CONCATENATED, EMO_GATE_INTERLEAVED,
+    EMO_SITE_EXPERTS_BACKWARD_OFFSETS, EMO_SITE_EXPERTS_BACKWARD_ORDER, EMO_SITE_EXPERTS_BACKWARD_TOKEN,
+    EMO_SITE_EXPERTS_FORWARD_OFFSETS, EMO_SITE_EXPERTS_FORWARD_TOKEN, EmoExpertsIn, EmoExpertsOutDgrad,
+    EmoGroupedGemmDgrad, EmoGroupedGemmForward, EmoGroupedGemmWgrad, EmoRows,
 };
 use super::status::Site;
 use super::{Cuda, CudaStorage};
@@ -30,6 +30,43 @@ pub(super) const SITES: &[Site] = &[
     Site { site: EMO_SITE_EXPERTS_BACKWARD_TOKEN, op: "experts_backward", arg: "token" },
     Site { site: EMO_SITE_EXPERTS_BACKWARD_ORDER, op: "experts_backward", arg: "order" },
 ];
+
+/// How a gated expert's `w_in`, and with it `pre`, hold the gate and the other factor of each of `hidden` units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GateLayout {
+    /// All gates, then all other factors: the layout of [`crate::ops::experts`].
+    #[default]
+    Concatenated,
+    /// The two of a unit side by side, as in checkpoints of some other libraries.
+    Interleaved,
+}
+
+impl GateLayout {
+    fn code(self) -> u32 {
+        match self {
+            Self::Concatenated => EMO_GATE_CONCATENATED,
+            Self::Interleaved => EMO_GATE_INTERLEAVED,
+        }
+    }
+}
+
+impl<S: CudaStorage> Cuda<S> {
+    /// [`crate::Backend::experts_forward`] with `w_in` and `pre` in the given layout.
+    ///
+    /// # Errors
+    /// As that method.
+    pub fn experts_forward_in(&self, layout: GateLayout, args: Forward<'_, Self>) -> Result<()> {
+        forward(self, layout, args)
+    }
+
+    /// [`crate::Backend::experts_backward`] with `w_in`, `pre` and `dw_in` in the given layout.
+    ///
+    /// # Errors
+    /// As that method.
+    pub fn experts_backward_in(&self, layout: GateLayout, args: Backward<'_, Self>) -> Result<()> {
+        backward(self, layout, args)
+    }
+}
 
 const EXPERTS_IN: Family = Family {
     large: kernels::EXPERTS_IN_LARGE,
@@ -70,7 +107,11 @@ fn align(workspace: *mut f32) -> *mut f32 {
     workspace.map_addr(|address| address.next_multiple_of(16))
 }
 
-pub(super) fn forward<S: CudaStorage>(cuda: &Cuda<S>, args: Forward<'_, Cuda<S>>) -> Result<()> {
+pub(super) fn forward<S: CudaStorage>(
+    cuda: &Cuda<S>,
+    layout: GateLayout,
+    args: Forward<'_, Cuda<S>>,
+) -> Result<()> {
     const OP: &str = "experts_forward";
     args.check(workspace(cuda, args.shape))?;
     let s = args.shape;
@@ -95,7 +136,7 @@ pub(super) fn forward<S: CudaStorage>(cuda: &Cuda<S>, args: Forward<'_, Cuda<S>>
         width,
         hidden,
         gated: u32::from(s.gated),
-        layout: EMO_GATE_CONCATENATED,
+        layout: layout.code(),
         activation: code(s.activation),
         status: cuda.status.pointer(),
     };
@@ -120,7 +161,11 @@ pub(super) fn forward<S: CudaStorage>(cuda: &Cuda<S>, args: Forward<'_, Cuda<S>>
     }
 }
 
-pub(super) fn backward<S: CudaStorage>(cuda: &Cuda<S>, args: Backward<'_, Cuda<S>>) -> Result<()> {
+pub(super) fn backward<S: CudaStorage>(
+    cuda: &Cuda<S>,
+    layout: GateLayout,
+    args: Backward<'_, Cuda<S>>,
+) -> Result<()> {
     const OP: &str = "experts_backward";
     args.check(workspace(cuda, args.shape))?;
     let s = args.shape;
@@ -174,7 +219,7 @@ pub(super) fn backward<S: CudaStorage>(cuda: &Cuda<S>, args: Backward<'_, Cuda<S
         width,
         hidden,
         gated: u32::from(s.gated),
-        layout: EMO_GATE_CONCATENATED,
+        layout: layout.code(),
         activation: code(s.activation),
         has_extra: u32::from(!row_grad.is_null()),
         status,
@@ -184,7 +229,7 @@ pub(super) fn backward<S: CudaStorage>(cuda: &Cuda<S>, args: Backward<'_, Cuda<S
     }
     let per_row = Grid::line(groups.rows.div_ceil(EMO_EXPERTS_THREADS), EMO_EXPERTS_THREADS);
     let output = Output::Rows { columns: hidden };
-    // SAFETY, for every launch of this op: `check` has compared every length with the shape and the workspace with what
+    // SAFETY: for every launch of this op: `check` has compared every length with the shape and the workspace with what
     // `workspace` states, of which the three regions are the parts; rows are cut to the shape's, and tokens and slots are
     // compared with its tokens and slots.
     unsafe {
@@ -195,7 +240,14 @@ pub(super) fn backward<S: CudaStorage>(cuda: &Cuda<S>, args: Backward<'_, Cuda<S
     if !row_grad.is_null() {
         // The extra gradient is on the rows as they are: their activation takes the weighted one's place.
         let shape = activation::Shape { rows, width: s.hidden, gated: s.gated };
-        let plain = Rows { shape, activation: s.activation, pre, dout: std::ptr::null(), out: weighted };
+        let plain = Rows {
+            shape,
+            activation: s.activation,
+            layout: layout.code(),
+            pre,
+            dout: std::ptr::null(),
+            out: weighted,
+        };
         // SAFETY: as above.
         unsafe { launch_rows(cuda, OP, plain)? };
         wgrad(all_rows(row_grad), all_rows(weighted), dw_out, hidden, width)?;

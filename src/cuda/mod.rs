@@ -54,3 +54,4 @@ mod params {
 
 pub use buffer::{Borrowed, BorrowedMut, CudaBuffer, CudaView, CudaViewMut};
 pub use context::{Cuda, CudaStorage};
+pub use experts::GateLayout;

@@ -79,6 +79,8 @@ pub fn routings() -> Vec<Routing> {
         Routing::new("documents of one token", &[0, 1, 2, 3, 4, 5], (9, 2, 1)),
         Routing::new("odd sizes", &[0, 13, 13, 67], (37, 5, 2)),
         Routing::new("typical", &[0, 100, 130], (128, 8, 1)),
+        Routing::new("some hundred experts", &[0, 5], (200, 6, 1)),
+        Routing::new("hundreds of experts", &[0, 2, 4], (400, 32, 0)),
         Routing::new("many experts", &[0, 3], (1024, 11, 0)),
         Routing::new("everything on one expert", &[0, 40], (6, 1, 0))
             .logits(|_, e, _| if e == 4 { 9.0 } else { 0.0 }),

@@ -7,9 +7,9 @@ use crate::shapes::{Size, attentions, documents};
 use emo::Backend;
 use emo::ops::attention::{Backward, Forward, Shape};
 
-struct Attention {
-    offsets: Vec<u32>,
-    shape: Shape,
+pub struct Attention {
+    pub offsets: Vec<u32>,
+    pub shape: Shape,
 }
 
 impl Call for Attention {

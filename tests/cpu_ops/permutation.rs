@@ -116,9 +116,9 @@ fn moves() {
 }
 
 /// The fused experts and the plain grouped products, through the backend.
-struct Experts {
-    shape: experts::Shape,
-    extra: bool,
+pub struct Experts {
+    pub shape: experts::Shape,
+    pub extra: bool,
 }
 
 impl Call for Experts {
@@ -126,7 +126,9 @@ impl Call for Experts {
         format!("experts {:?}", self.shape)
     }
     fn terms(&self) -> f64 {
-        (self.shape.width * self.shape.hidden).max(self.shape.rows()) as f64 / 4.0
+        let terms = (self.shape.width * self.shape.hidden).max(self.shape.rows()) as f64 / 4.0;
+        // Gated, its terms grow with the cube of a pre-activation.
+        if self.shape.activation == Activation::ReluSquared { 4.0 * terms } else { terms }
     }
     fn on<B: Backend>(&self, b: &B) -> Outputs {
         let Self { shape, extra } = *self;

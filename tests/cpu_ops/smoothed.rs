@@ -147,3 +147,41 @@ fn sizes_are_drawn_alike_everywhere() {
         agree(&Sizes(min, max));
     }
 }
+
+#[test]
+fn smoothing_of_other_logits_is_an_error() {
+    let shape =
+        smoothing::Shape { tokens: 2, channels: 4, width: 3, ahead: 0, depthwise: false, renormalise: false };
+    let b = emo::oracle::Oracle;
+    for (shape, named) in [
+        (smoothing::Shape { tokens: 1, ..shape }, "shape.tokens"),
+        (smoothing::Shape { channels: 5, ..shape }, "shape.channels"),
+        (smoothing::Shape { width: 10, ..shape }, "width"),
+        (smoothing::Shape { depthwise: true, ..shape }, "taps"),
+    ] {
+        let (config, segments) = (RouterConfig::softmax(4, 2), segments(&b, &[0, 2]));
+        let error = b.smoothed_router(smoothing::Router {
+            smoothing: smoothing::InFront {
+                shape,
+                segments: segments.all(),
+                taps: reals(&b, &[1.0; 3]).all(),
+                smoothed: unset(&b, 8).all_mut(),
+            },
+            router: router::Forward {
+                config: &config,
+                tokens: 2,
+                logits: reals(&b, &[0.0; 8]).all(),
+                bias: None,
+                selection_bias: None,
+                keep: KeepMask::All,
+                probs: unset(&b, 8).all_mut(),
+                weights: unset(&b, 4).all_mut(),
+                indices: unset_indices(&b, 4).all_mut(),
+                counts: unset_indices(&b, 4).all_mut(),
+                lse: unset(&b, 2).all_mut(),
+            },
+        });
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("smoothed_router") && error.contains(named), "{error}");
+    }
+}

@@ -15,12 +15,15 @@ mod device;
 mod errors;
 #[path = "../common/gpu.rs"]
 mod gpu;
+mod heads;
 #[path = "../cpu_ops/losses.rs"]
 mod losses;
 mod machines;
 mod memory;
 #[path = "../cpu_ops/permutation.rs"]
 mod permutation;
+mod products;
+mod ranking;
 #[path = "../cpu_ops/routing.rs"]
 mod routing;
 mod rows;

@@ -1,6 +1,7 @@
 //! Configurations: every preset loads, and every mistake is named together with its remedy.
 
 use trainer::config::{Config, Pool, Scope, presets};
+use trainer::model::Layout;
 
 fn error(name: &str, sets: &[&str]) -> String {
     let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
@@ -39,6 +40,33 @@ fn the_presets_are_what_their_names_say() {
         quickstart.differences(&standard).into_iter().map(|difference| difference.0).collect();
     assert_eq!(keys, ["router.pool", "run.name"]);
     assert_eq!(Config::load("dense", &[]).unwrap().mixture_layers().count(), 0);
+}
+
+/// A comparison is fair when nothing but what is compared differs: the same order of the same data, the same document
+/// masking, the same optimiser, and as many active parameters, routers aside.
+#[test]
+fn twins_differ_in_nothing_but_their_kind() {
+    for name in ["quickstart", "emo-nano", "emo-small", "emo-1b14b"] {
+        let twin = |kind: &str| match name {
+            "quickstart" => Config::load(kind, &[]).unwrap(),
+            name => Config::load(&format!("{name}-{kind}"), &[]).unwrap(),
+        };
+        let (emo, standard, dense) = (Config::load(name, &[]).unwrap(), twin("standard"), twin("dense"));
+        let keys =
+            |other: &Config| emo.differences(other).into_iter().map(|(key, ..)| key).collect::<Vec<_>>();
+        assert_eq!(keys(&standard), ["router.pool", "run.name"], "{name}");
+        let allowed =
+            ["losses.load_balance", "losses.router_z", "model.dense_layers", "model.dense_width", "run.name"];
+        assert!(keys(&dense).iter().all(|key| allowed.contains(&key.as_str())), "{:?}", keys(&dense));
+        let active = |config: &Config| {
+            let model = config.model_config();
+            let routers: usize = model.moe_layers().map(|(_, moe)| moe.experts * model.width).sum();
+            Layout::new(&model).unwrap().active(&model) - routers
+        };
+        assert_eq!(active(&emo), active(&standard), "{name}");
+        assert_eq!(active(&emo), active(&dense), "{name}");
+        assert_eq!(dense.mixture_layers().count(), 0);
+    }
 }
 
 #[test]

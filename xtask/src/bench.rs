@@ -14,11 +14,11 @@ use serde_json::Value;
 use crate::step;
 
 /// One benchmarked case: its floor (FLOPs and bytes, from tests/common/floors.rs) and criterion's median.
-struct Row {
-    name: String,
-    seconds: f64,
-    flops: f64,
-    bytes: f64,
+pub struct Row {
+    pub name: String,
+    pub seconds: f64,
+    pub flops: f64,
+    pub bytes: f64,
 }
 
 /// What the machine reaches with nothing but multiply-adds, and with nothing but copying.
@@ -74,7 +74,7 @@ fn json(path: &Path) -> Result<Value, String> {
 }
 
 /// Every case that criterion measured since `started`.
-fn rows(folder: &Path, started: SystemTime) -> Result<Vec<Row>, String> {
+pub fn rows(folder: &Path, started: SystemTime) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     for directory in measured(folder) {
         let estimates = directory.join("estimates.json");
@@ -130,7 +130,7 @@ fn table(rows: &[Row], peaks: &Peaks) -> String {
     out
 }
 
-fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 1e-3 => format!("{:.1} us", s * 1e6),
         s if s < 1.0 => format!("{:.2} ms", s * 1e3),
@@ -138,17 +138,20 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// Replaces the part of docs/benchmarks.md between the two markers.
 fn write(table: &str) -> Result<(), String> {
-    const BEGIN: &str = "<!-- begin: cargo xtask bench -->";
-    const END: &str = "<!-- end: cargo xtask bench -->";
+    let header = format!("Command: `cargo xtask bench`; machine: {}; commit: {}.", machine(), commit());
+    write_part("cargo xtask bench", &format!("{header}\n\n{table}"))
+}
+
+/// Replaces the part of docs/benchmarks.md between the markers of this command.
+pub fn write_part(command: &str, part: &str) -> Result<(), String> {
+    let (begin_mark, end_mark) = (format!("<!-- begin: {command} -->"), format!("<!-- end: {command} -->"));
     let path = step::root().join("docs/benchmarks.md");
     let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let (Some(begin), Some(end)) = (text.find(BEGIN), text.find(END)) else {
-        return Err(format!("{}: the markers `{BEGIN}` and `{END}` are missing", path.display()));
+    let (Some(begin), Some(end)) = (text.find(&begin_mark), text.find(&end_mark)) else {
+        return Err(format!("{}: the markers `{begin_mark}` and `{end_mark}` are missing", path.display()));
     };
-    let header = format!("Command: `cargo xtask bench`; machine: {}; commit: {}.", machine(), commit());
-    let new = format!("{}{BEGIN}\n{header}\n\n{table}{}", &text[..begin], &text[end..]);
+    let new = format!("{}{begin_mark}\n{part}{}", &text[..begin], &text[end..]);
     fs::write(&path, new).map_err(|error| format!("{}: {error}", path.display()))?;
     println!("wrote {}", path.display());
     Ok(())
@@ -164,7 +167,7 @@ fn machine() -> String {
     format!("{model}, {} cores", std::thread::available_parallelism().map_or(1, usize::from))
 }
 
-fn commit() -> String {
+pub fn commit() -> String {
     let output =
         Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(step::root()).output();
     output

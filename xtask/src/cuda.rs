@@ -16,6 +16,9 @@ const TARGETS: [(&str, &str, &str); 4] = [
     ("trainer", "cuda", ""),
 ];
 
+/// Examples that need the feature.
+const EXAMPLES: [&str; 1] = ["04_cuda_slices"];
+
 /// Orders of warps and times at which asynchronous copies land: two ends of what the rules allow.
 const SCHEDULES: [(&str, &str); 2] = [("round-robin", "early"), ("random:7", "late")];
 
@@ -39,6 +42,10 @@ pub fn on_emulator() -> Result<(), String> {
     let library = library()?;
     let tests = TARGETS.iter().map(|(package, target, filter)| Ok((build(package, target)?, *filter)));
     let tests = tests.collect::<Result<Vec<_>, String>>()?;
+    let examples = examples()?;
+    for example in &examples {
+        step::run("cuda examples", Command::new(example).env("LD_LIBRARY_PATH", &library))?;
+    }
     for (order, copies) in SCHEDULES {
         for (test, filter) in &tests {
             let mut command = test.command(filter);
@@ -50,16 +57,33 @@ pub fn on_emulator() -> Result<(), String> {
     Ok(())
 }
 
-/// Every test that needs a device, on this machine's own.
+/// Every test that needs a device, on this machine's own, and the library's again under each tool of compute-sanitizer where
+/// that is installed.
 pub fn on_device() -> Result<(), String> {
     for (package, target, filter) in TARGETS {
-        step::run("cuda on the device", &mut build(package, target)?.command(filter))?;
+        step::run("tests on the GPU", &mut build(package, target)?.command(filter))?;
+    }
+    if Command::new("compute-sanitizer").arg("--version").output().is_err() {
+        println!("\n== no compute-sanitizer on PATH: its checks are left out");
+        return Ok(());
+    }
+    let ops = build("emo", "cuda_ops")?;
+    for tool in ["memcheck", "racecheck", "synccheck", "initcheck"] {
+        let mut command = Command::new("compute-sanitizer");
+        command.args(["--tool", tool, "--error-exitcode", "9"]).arg(&ops.path);
+        command.current_dir(&ops.package).env("EMO_REQUIRE_CUDA", "1");
+        step::run("compute-sanitizer", &mut command)?;
     }
     Ok(())
 }
 
+/// Builds the examples that need the feature.
+fn examples() -> Result<Vec<PathBuf>, String> {
+    EXAMPLES.iter().map(|name| Ok(compile("emo", name, &["build", "--example", name])?.path)).collect()
+}
+
 /// The folder that holds the emulated libcuda and nothing else.
-pub fn library() -> Result<PathBuf, String> {
+fn library() -> Result<PathBuf, String> {
     let folder = step::root().join("target/emulator");
     let built = step::root().join("target/release/libcuda.so");
     let copied = fs::create_dir_all(&folder).and_then(|()| fs::copy(&built, folder.join("libcuda.so")));
@@ -71,7 +95,7 @@ pub fn library() -> Result<PathBuf, String> {
 
 /// A test's program. It is started without cargo, which would put its own folders before the caller's libraries, and an
 /// emulated device may lie there.
-pub struct Program {
+struct Program {
     path: PathBuf,
     package: PathBuf,
 }
@@ -91,9 +115,19 @@ impl Program {
 
 /// Builds a test target with the feature on.
 fn build(package: &str, target: &str) -> Result<Program, String> {
-    let mut command =
-        step::cargo(&["test", "--no-run", "--locked", "--message-format=json-render-diagnostics"]);
-    command.args(["-p", package, "--features", "cuda", "--test", target]);
+    compile(package, target, &["test", "--no-run", "--test", target])
+}
+
+fn compile(package: &str, target: &str, what: &[&str]) -> Result<Program, String> {
+    let mut command = step::cargo(what);
+    command.args([
+        "--locked",
+        "--message-format=json-render-diagnostics",
+        "-p",
+        package,
+        "--features",
+        "cuda",
+    ]);
     println!("\n== cuda: {}", format!("{command:?}").replace('"', ""));
     let output = command.stderr(std::process::Stdio::inherit()).output();
     let output = output.map_err(|error| format!("cannot start cargo: {error}"))?;

