@@ -110,7 +110,7 @@ fn usage(text: &str) -> BTreeMap<(String, String), (u32, u32)> {
                 words.find_map(|value| value.parse::<u32>().ok()).unwrap_or(0)
             };
             let system = if target == "sm_80" { 0 } else { 1024 };
-            let shared = value("SHARED:").saturating_sub(system);
+            let shared = u32::saturating_sub(value("SHARED:"), system);
             found.insert((target.clone(), kernel.clone()), (value("REG:"), shared));
         }
     }
