@@ -3,7 +3,6 @@
 mod harness;
 
 use emo::Backend;
-use emo::backend::Len;
 use emo::ops::router::Backward;
 use emo::ops::{router_logits, smoothing};
 use harness::device::segments;
