@@ -13,8 +13,8 @@
 // Bytes, s = sizeof(T): floor (sources outputs + groups outputs inputs + rows inputs) s; with the activation another
 // rows pre s to read, rows (pre + hidden) s to write and rows hidden / 8 for the parts. FLOPs: 2 rows inputs outputs.
 // Per tile, 128 threads, no spills on sm_80, sm_90a and sm_100a:
-//   bf16 large  64 KiB  228 to 246 registers  2 blocks a multiprocessor      small  48 KiB  153 to 161 registers  3 blocks
-//   f32  large  72 KiB  180 to 226 registers  2 blocks                       small  48 KiB  117 to 155 registers  3 blocks
+//   bf16 large  64 KiB  228 to 243 registers  2 blocks a multiprocessor      small  48 KiB  153 to 161 registers  3 blocks
+//   f32  large  72 KiB  184 to 231 registers  2 blocks                       small  48 KiB  118 to 157 registers  3 blocks
 // Known limits: as the forward kernels.
 #include "common/gated_row.cuh"
 #include "common/gemm/kernel.cuh"

@@ -19,7 +19,7 @@
 //   bf16 large  128 x 128 x 32, 4 stages  64 KiB  228 to 241 registers  2 blocks a multiprocessor
 //   bf16 small   64 x 128 x 32, 4 stages  48 KiB  156 to 162 registers  3 blocks
 //   f32  large  128 x  64 x 32, 3 stages  72 KiB  174 to 210 registers  2 blocks
-//   f32  small   64 x  64 x 32, 3 stages  48 KiB  126 to 156 registers  3 blocks
+//   f32  small   64 x  64 x 32, 3 stages  48 KiB  124 to 154 registers  3 blocks
 // Known limits: 2^31 rows and 2^31 tiles; f32 infinities become NaN (inf - inf in the split); on Hopper and Blackwell
 // mma.sync does not reach what wgmma and tcgen05 do.
 #include "common/gated_row.cuh"

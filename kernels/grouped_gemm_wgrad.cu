@@ -7,7 +7,7 @@
 // Bytes, s = sizeof(T): floor rows (inputs + outputs) s + 8 groups outputs inputs. FLOPs: 2 rows inputs outputs.
 // Per tile, 128 threads, no spills on sm_80, sm_90a and sm_100a:
 //   bf16 large  64 KiB  223 to 235 registers  2 blocks a multiprocessor      small  48 KiB  156 to 160 registers  3 blocks
-//   f32  large  72 KiB  159 to 226 registers  2 blocks                       small  48 KiB  113 to 156 registers  3 blocks
+//   f32  large  72 KiB  155 to 226 registers  2 blocks                       small  48 KiB  114 to 156 registers  3 blocks
 // Known limits: as the forward kernels; a group's rows are not split between blocks (kernels/linear.cu sums the parts where
 // the host splits the rows of a dense layer).
 #include "common/gemm/kernel.cuh"

@@ -1,5 +1,5 @@
 //! What the benches share: the tests' shapes and buffers, and one way to measure an op against its floor, on the device
-//! that `EMO_BENCH_DEVICE` names: `cpu`, or with feature `cuda` `cuda-f32` or `cuda-bf16`.
+//! that `EMO_BENCH_DEVICE` names: `cpu`, `cpu-bf16`, or with feature `cuda` `cuda-f32` or `cuda-bf16`.
 //!
 //! Without criterion's `--bench`, that is in `cargo test`, every op runs once on a small share of its shape.
 
@@ -102,6 +102,7 @@ macro_rules! bench_main {
             let mut bench = $crate::harness::Bench::new();
             match std::env::var("EMO_BENCH_DEVICE").as_deref().unwrap_or("cpu") {
                 "cpu" => $measure(&$crate::harness::cpu(), &mut bench),
+                "cpu-bf16" => $measure(&$crate::harness::cpu().storing::<half::bf16>(), &mut bench),
                 #[cfg(feature = "cuda")]
                 "cuda-f32" => $measure(&$crate::harness::gpu::<f32>(), &mut bench),
                 #[cfg(feature = "cuda")]

@@ -29,6 +29,9 @@ pub struct Options {
     pub async_copies: AsyncCopies,
     /// Whether reads of unwritten memory and shared-memory races are looked for. Bounds and alignment are checked always.
     pub checks: bool,
+    /// Whether lanes of one warp that pass data through shared memory without `bar.warp.sync` count as racing, too. Takes effect with
+    /// `checks`.
+    pub lane_races: bool,
     /// Operating-system threads that execute blocks; at least one is used.
     pub threads: usize,
     /// Instructions that a warp may execute in one launch before the launch is stopped as a livelock.
@@ -36,13 +39,14 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Round robin, early copies, all checks, as many threads as the machine has cores (at most 8).
+    /// Round robin, early copies, all checks but `lane_races`, as many threads as the machine has cores (at most 8).
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8));
         Self {
             schedule: Schedule::RoundRobin,
             async_copies: AsyncCopies::Early,
             checks: true,
+            lane_races: false,
             threads,
             warp_instruction_limit: 1_000_000_000,
         }

@@ -54,7 +54,7 @@ fn a_launch_with_attributes_or_packed_parameters_is_a_launch() {
     let launch = |mut size: usize| {
         let mut block = block.clone();
         let mut extra = [
-            1 as *mut c_void,
+            std::ptr::dangling_mut::<c_void>(),
             block.as_mut_ptr().cast(),
             2 as *mut c_void,
             (&raw mut size).cast(),

@@ -10,11 +10,11 @@ fn sums_and_products_of_32_bits() {
     check32("add.s32 %d, %a, %b;", |a, b, _| (u64::from(a) + u64::from(b)) as u32);
     check32("sub.s32 %d, %a, %b;", |a, b, _| (i64::from(a) - i64::from(b)) as u32);
     check32("mul.lo.u32 %d, %a, %b;", |a, b, _| (u64::from(a) * u64::from(b)) as u32);
-    check32("mul.hi.u32 %d, %a, %b;", |a, b, _| (u64::from(a) * u64::from(b) >> 32) as u32);
-    check32("mul.hi.s32 %d, %a, %b;", |a, b, _| (i64::from(a as i32) * i64::from(b as i32) >> 32) as u32);
+    check32("mul.hi.u32 %d, %a, %b;", |a, b, _| ((u64::from(a) * u64::from(b)) >> 32) as u32);
+    check32("mul.hi.s32 %d, %a, %b;", |a, b, _| ((i64::from(a as i32) * i64::from(b as i32)) >> 32) as u32);
     check32("mad.lo.s32 %d, %a, %b, %c;", |a, b, c| (u64::from(a) * u64::from(b) + u64::from(c)) as u32);
     check32("mad.hi.u32 %d, %a, %b, %c;", |a, b, c| {
-        ((u64::from(a) * u64::from(b) >> 32) + u64::from(c)) as u32
+        (((u64::from(a) * u64::from(b)) >> 32) + u64::from(c)) as u32
     });
     check32("add.sat.s32 %d, %a, %b;", |a, b, _| {
         (i64::from(a as i32) + i64::from(b as i32)).clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as u32
@@ -132,7 +132,7 @@ fn numbers_of_64_bits() {
     check64("mul.lo.s64 %ld, %la, %lb;", |a, b, _| wide(a, b) as u64);
     check64("mul.hi.u64 %ld, %la, %lb;", |a, b, _| (wide(a, b) >> 64) as u64);
     check64("mul.hi.s64 %ld, %la, %lb;", |a, b, _| {
-        (i128::from(a as i64) * i128::from(b as i64) >> 64) as u64
+        ((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64
     });
     check64("mad.lo.s64 %ld, %la, %lb, %lc;", |a, b, c| (wide(a, b) as u64).wrapping_add(c));
     check64("or.b64 %lb, %lb, 1; div.s64 %ld, %la, %lb;", |a, b, _| {
@@ -213,7 +213,7 @@ fn comparisons_and_selection() {
         "setp.eq.u32 %q, %b, %c; setp.ne.and.s32 %p|%s, %a, %b, !%q; selp.b32 %d, 1, 0, %p; selp.b32 %e, 2, 0, %s; or.b32 %d, %d, %e;",
         |a, b, c| {
             let other = b != c;
-            u32::from(a != b && other) | u32::from(a == b && other) * 2
+            u32::from(a != b && other) | (u32::from(a == b && other) * 2)
         },
     );
     check32("set.le.u32.s32 %d, %a, %b;", |a, b, _| if a as i32 <= b as i32 { u32::MAX } else { 0 });

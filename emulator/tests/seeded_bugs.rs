@@ -272,3 +272,17 @@ fn a_trap_and_an_unknown_instruction_stop_only_the_launch_that_reaches_them() {
         }
     }
 }
+
+#[test]
+fn lanes_that_rely_on_running_in_step_are_found_on_request() {
+    for options in all_options() {
+        let strict = Options { lane_races: true, ..options.clone() };
+        let swapped = on_floats("neighbours_correct", strict.clone(), 64, 64).expect("no fault");
+        assert_eq!(swapped[..4], [3.0, 2.0, 5.0, 4.0]);
+        let fault = on_floats("neighbours_no_sync", strict.clone(), 64, 64).expect_err("no barrier");
+        let Fault::Race { detail, .. } = &fault else { panic!("{fault}") };
+        assert!(detail.contains("bar.warp.sync"), "{fault}");
+        on_floats("neighbours_no_sync", options, 64, 64).expect("not looked for");
+        gemm("gemm_correct", strict, [64, 64, 64]).expect("no fault");
+    }
+}

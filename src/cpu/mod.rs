@@ -1,4 +1,5 @@
-//! The CPU backend: the ops in f32, parallel and vectorised, with the instruction set chosen at run time.
+//! The CPU backend: the ops in f32 on values stored as f32 or bf16, parallel and vectorised, with the instruction set chosen at
+//! run time.
 //!
 //! [`Cpu`] is the backend; a module here has a namesake in [`crate::ops`], which documents the op. Results do not depend
 //! on the number of threads: every output element belongs to one task, and sums over tokens are cut into blocks by the

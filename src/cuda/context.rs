@@ -171,7 +171,7 @@ impl<S: CudaStorage> Cuda<S> {
 fn driver_present() -> Result<()> {
     const NAMES: [&str; 3] = ["libcuda.so", "libcuda.so.1", "nvcuda.dll"];
     // SAFETY: loads the driver's library, whose initialisers are NVIDIA's.
-    if NAMES.into_iter().any(|name| unsafe { libloading::Library::new(name) }.is_ok()) {
+    if NAMES.iter().any(|name| unsafe { libloading::Library::new(*name) }.is_ok()) {
         return Ok(());
     }
     let message = "no libcuda found: install the NVIDIA driver, or use the CPU backend".to_string();

@@ -229,7 +229,7 @@ pub(super) fn backward<S: CudaStorage>(
     }
     let per_row = Grid::line(groups.rows.div_ceil(EMO_EXPERTS_THREADS), EMO_EXPERTS_THREADS);
     let output = Output::Rows { columns: hidden };
-    // SAFETY: `check` has compared every length with the shape and the workspace with what
+    // SAFETY: for every launch of this op: `check` has compared every length with the shape and the workspace with what
     // `workspace` states, of which the three regions are the parts; rows are cut to the shape's, and tokens and slots are
     // compared with its tokens and slots.
     unsafe {

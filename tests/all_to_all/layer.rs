@@ -306,7 +306,8 @@ fn on_a_rank(b: &Cpu, sizes: &Sizes, inputs: &Inputs, end: &InProcess) -> Result
     let wire = Wire { b, end, to: to.get(), from: from.get() };
     let w = reals(b, &inputs.w);
     let shape = grouped_gemm::Shape { groups: own.max(1), rows: received, inputs: width, outputs };
-    let products = (own > 0).then(|| Products { b, shape, offsets: &offsets, gather: Some(&gather), w: &w });
+    let products =
+        (own > 0).then_some(Products { b, shape, offsets: &offsets, gather: Some(&gather), w: &w });
     // From the order of experts to the order in which the rows came.
     let as_received = |rows: &Stored<'_>, width: usize| {
         let shape = Shape { tokens: received, top_k: 1, experts: 1 };

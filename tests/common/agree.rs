@@ -26,6 +26,12 @@ pub fn in_f32(terms: f64, exact: f64) -> f64 {
     2e-6 * (1.0 + terms + exact.abs())
 }
 
+/// f32 arithmetic on bf16 values, against the reference with the same storage: both round a result, so that it may be off
+/// by a whole last place, and each term may hold a value that a kernel keeps in bf16 between two products.
+pub fn in_bf16(terms: f64, exact: f64) -> f64 {
+    in_f32(terms, exact) + (1.0 + terms / 4.0) / 256.0 + exact.abs() / 128.0
+}
+
 /// Makes the call on a backend. Panics, naming the output and its element, where that is wrong.
 #[track_caller]
 pub fn close<B: Backend>(call: &impl Call, exact: &Outputs, backend: &B, bound: Bound) -> Outputs {

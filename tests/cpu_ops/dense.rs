@@ -5,6 +5,7 @@ use crate::device::{hold, reals, unset};
 use crate::machines::agree;
 use crate::shapes::{self, Size};
 use emo::Backend;
+use emo::backend::Real;
 use emo::ops::activation::{self, Activation};
 use emo::ops::{adamw, cross_entropy, embedding, linear, rms_norm, rope};
 
@@ -264,6 +265,8 @@ impl Call for Optimiser {
             })
             .unwrap();
         }
+        let rounded: Vec<B::Storage> = params.reals().into_iter().map(Real::from_f64).collect();
+        assert_eq!(copy.get(), rounded, "copies are the rounded parameters");
         let mut squares = hold(b, &[f64::NAN]);
         b.sum_of_squares(adamw::SumOfSquares { x: grads.all(), out: squares.all_mut() }).unwrap();
         let mut sum = reals(b, &params.reals());

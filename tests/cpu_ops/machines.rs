@@ -1,9 +1,10 @@
 //! What an op of the CPU backend must agree with, and on which machines.
 
-use crate::agree::{Call, close, in_f32, same_bits};
+use crate::agree::{Call, close, in_bf16, in_f32, same_bits};
 use emo::cpu::Cpu;
 use emo::cpu::isa::Isa;
-use emo::oracle::Oracle;
+use emo::oracle::{Oracle, OracleIn};
+use half::bf16;
 use std::sync::OnceLock;
 
 /// The thread counts whose results must be the same bits.
@@ -18,12 +19,26 @@ pub fn machines() -> &'static [Vec<Cpu>] {
     })
 }
 
-/// Every instruction set agrees with the specification, and every thread count with the others.
+/// The same that store bf16, for two thread counts.
+fn coarse_machines() -> &'static [[Cpu<bf16>; 2]] {
+    static MACHINES: OnceLock<Vec<[Cpu<bf16>; 2]>> = OnceLock::new();
+    MACHINES.get_or_init(|| {
+        let with_threads = |isa| [1, 3].map(|threads| Cpu::with_isa(threads, isa).unwrap().storing());
+        Isa::available().map(with_threads).collect()
+    })
+}
+
+/// Every instruction set agrees with the specification in either storage, and every thread count with the others.
 #[track_caller]
 pub fn agree(call: &impl Call) {
     let exact = call.on(&Oracle);
     for machines in machines() {
         let found = close(call, &exact, &machines[0], in_f32);
         machines[1..].iter().for_each(|machine| same_bits(call, &found, machine));
+    }
+    let exact = call.on(&OracleIn::<bf16>::default());
+    for [machine, other] in coarse_machines() {
+        let found = close(call, &exact, machine, in_bf16);
+        same_bits(call, &found, other);
     }
 }

@@ -1,6 +1,6 @@
 //! What an op of the CUDA backend must agree with.
 
-use crate::agree::{Call, close, in_f32, same_bits};
+use crate::agree::{Call, close, in_bf16, in_f32, same_bits};
 use crate::gpu::gpu;
 use emo::Backend;
 use emo::cuda::Cuda;
@@ -12,12 +12,6 @@ use std::sync::OnceLock;
 pub fn devices() -> Option<&'static (Cuda<f32>, Cuda<bf16>)> {
     static DEVICES: OnceLock<Option<(Cuda<f32>, Cuda<bf16>)>> = OnceLock::new();
     DEVICES.get_or_init(|| Some((gpu()?, gpu()?))).as_ref()
-}
-
-/// f32 arithmetic on bf16 values, against the reference with the same storage: both round a result, so that it may be off
-/// by a whole last place, and each term may hold a value that a kernel keeps in bf16 between two products.
-fn in_bf16(terms: f64, exact: f64) -> f64 {
-    in_f32(terms, exact) + (1.0 + terms / 4.0) / 256.0 + exact.abs() / 128.0
 }
 
 /// Both storages agree with the specification in the same storage, and every run with the first.

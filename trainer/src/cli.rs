@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::config::Storage;
+
 /// Pretrain EMO, a mixture-of-experts language model whose modules emerge from document boundaries.
 #[derive(Debug, Parser)]
 #[command(
@@ -109,9 +111,9 @@ pub struct Pretrain {
     /// Where to compute: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value_t)]
     pub device: Device,
-    /// What activations and matrices are held in; checkpoints are f32 in either case.
-    #[arg(long, value_enum, default_value_t)]
-    pub storage: Storage,
+    /// What activations and matrices are held in (`train.storage`); checkpoints are f32 in either case.
+    #[arg(long, value_enum)]
+    pub storage: Option<Storage>,
     /// Continue the run from its last checkpoint, bit for bit; --set may change the learning rate, its schedule and the
     /// clipping from there on.
     #[arg(long)]
@@ -466,14 +468,4 @@ impl Display for Device {
             Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
         }
     }
-}
-
-/// What activations and matrices are held in. Masters, moments, gradients of parameters and checkpoints are f32.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Storage {
-    /// 4 bytes.
-    #[default]
-    F32,
-    /// 2 bytes.
-    Bf16,
 }

@@ -7,12 +7,16 @@ use support::{Place, succeed};
 #[test]
 fn one_two_and_seven_threads_give_the_same_trajectory_and_the_same_weights() {
     let place = Place::new();
-    for threads in ["1", "2", "7"] {
-        succeed(&mut place.pretrain(threads, &["--threads", threads]));
+    for storage in ["f32", "bf16"] {
+        let out = |threads: &str| format!("{storage}-{threads}");
+        for threads in ["1", "2", "7"] {
+            let set = format!("train.storage={storage}");
+            succeed(&mut place.pretrain(&out(threads), &["--threads", threads, "--set", &set]));
+        }
+        assert_eq!(place.metrics(&out("1")).len(), 22, "20 steps and 2 validations");
+        place.assert_same(&out("1"), &out("2"), 20);
+        place.assert_same(&out("1"), &out("7"), 20);
     }
-    assert_eq!(place.metrics("1").len(), 22, "20 steps and 2 validations");
-    place.assert_same("1", "2", 20);
-    place.assert_same("1", "7", 20);
 }
 
 #[test]

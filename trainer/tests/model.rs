@@ -7,8 +7,9 @@ use emo::backend::{Backend, Len};
 use emo::cpu::Cpu;
 use emo::ops::activation::Activation;
 use emo::oracle::Oracle;
+use half::bf16;
 use trainer::model::{
-    Balance, Capacity, Dense, FeedForward, Inputs, Model, ModelConfig, Moe, NormPlacement, Objective,
+    Balance, Capacity, Dense, Entry, FeedForward, Inputs, Model, ModelConfig, Moe, NormPlacement, Objective,
     Purpose, QkNorm, Segments,
 };
 
@@ -78,6 +79,37 @@ fn any_number_of_threads_gives_the_same_bits() {
     assert!(one.0.total().is_finite());
     assert_eq!(run(2), one);
     assert_eq!(run(7), one);
+}
+
+#[test]
+fn storing_bf16_keeps_the_loss_and_the_direction_of_the_gradient() {
+    fn step<B: Backend>(backend: B) -> (f64, Vec<f64>) {
+        let mut model = model(backend);
+        let losses = model.loss_and_backward(&inputs(), &objective()).expect("a step");
+        (losses.cross_entropy, model.get_gradients(0..model.layout().len()).expect("gradients"))
+    }
+    let exact = step(Oracle);
+    let coarse = step(Cpu::new(2).expect("threads").storing::<bf16>());
+    assert!((coarse.0 - exact.0).abs() < 1e-3 * exact.0, "loss {} and {}", coarse.0, exact.0);
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let cosine = dot(&exact.1, &coarse.1) / (dot(&exact.1, &exact.1) * dot(&coarse.1, &coarse.1)).sqrt();
+    assert!(cosine > 0.999, "cosine of the gradients {cosine}");
+}
+
+#[test]
+fn storing_bf16_adds_copies_of_the_parameters_and_halves_the_residual_stream() {
+    let entries = |plan: Vec<Entry>| {
+        let bytes = |name: &str| plan.iter().find(|entry| entry.name == name).map(|entry| entry.bytes);
+        (bytes("parameters"), bytes("stored parameters"), bytes("embedded"))
+    };
+    let cpu = || Cpu::new(1).expect("a thread");
+    let exact = entries(Model::plan(Arc::new(cpu()), config(), CAPACITY).expect("a plan"));
+    let coarse = Arc::new(cpu().storing::<bf16>());
+    let coarse = entries(Model::plan(coarse, config(), CAPACITY).expect("a plan"));
+    let parameters = model(Oracle).layout().len();
+    let rows = CAPACITY.tokens * 32;
+    assert_eq!(exact, (Some(4 * parameters), None, Some(4 * rows)));
+    assert_eq!(coarse, (Some(4 * parameters), Some(2 * parameters), Some(2 * rows)));
 }
 
 #[test]

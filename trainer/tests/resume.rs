@@ -22,7 +22,9 @@ const EVERYTHING: [&str; 8] = [
 #[test]
 fn stopping_and_resuming_changes_no_bit() {
     let place = Place::new();
-    for (whole, parts, settings) in [("a", "b", &[][..]), ("c", "d", &EVERYTHING[..])] {
+    let bf16 = ["--set", "train.storage=bf16"];
+    for (whole, parts, settings) in [("a", "b", &[][..]), ("c", "d", &EVERYTHING[..]), ("e", "f", &bf16[..])]
+    {
         succeed(&mut place.pretrain(whole, settings));
         let stop = [settings, &["--stop-after", "7"]].concat();
         succeed(&mut place.pretrain(parts, &stop));

@@ -35,10 +35,11 @@ fn parse(variable: impl Fn(&str) -> Option<String>) -> Result<Switches, String> 
         };
     }
     if let Some(value) = variable("EMO_EMULATOR_CHECKS") {
-        options.checks = match value.as_str() {
-            "on" => true,
-            "off" => false,
-            _ => return Err(of("EMO_EMULATOR_CHECKS", "on or off", &value)),
+        (options.checks, options.lane_races) = match value.as_str() {
+            "strict" => (true, true),
+            "on" => (true, false),
+            "off" => (false, false),
+            _ => return Err(of("EMO_EMULATOR_CHECKS", "strict, on or off", &value)),
         };
     }
     if let Some(value) = variable("EMO_EMULATOR_THREADS") {
@@ -73,6 +74,8 @@ mod tests {
         assert_eq!(late, Options { async_copies: AsyncCopies::Late, ..base.clone() });
         let quick = with("EMO_EMULATOR_CHECKS", "off").unwrap().options;
         assert_eq!(quick, Options { checks: false, ..base.clone() });
+        let strict = with("EMO_EMULATOR_CHECKS", "strict").unwrap().options;
+        assert_eq!(strict, Options { lane_races: true, ..base.clone() });
         let threads = with("EMO_EMULATOR_THREADS", "3").unwrap().options;
         assert_eq!(threads, Options { threads: 3, ..base });
         assert!(with("EMO_EMULATOR_STATS", "1").unwrap().statistics);

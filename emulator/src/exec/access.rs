@@ -301,7 +301,7 @@ impl Env<'_> {
                         return Err(self.out_of_bounds(space, address, bytes, i));
                     }
                     if let Err(conflict) =
-                        self.shared.touch(warp.index, address as usize, bytes as usize, touch)
+                        self.shared.touch((warp.index, i), address as usize, bytes as usize, touch)
                     {
                         return Err(conflicting(conflict, address, bytes, i));
                     }

@@ -158,7 +158,7 @@ impl Env<'_> {
                 self.transfer(copy, ended);
             }
             for lane in lanes(ended) {
-                self.shared.land(warp.index, copy.to[lane] as usize, copy.bytes as usize);
+                self.shared.land((warp.index, lane), copy.to[lane] as usize, copy.bytes as usize);
             }
             copy.mask &= !ended;
         }

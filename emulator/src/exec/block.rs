@@ -75,7 +75,8 @@ impl<'l> Block<'l> {
             }
             let budget = match self.env.launch.options.schedule {
                 Schedule::RoundRobin => 1024,
-                Schedule::Greedy => u64::MAX,
+                // Not for ever: the warp may be waiting for what another one writes.
+                Schedule::Greedy => 200_000,
                 Schedule::Random(_) => {
                     turn = self.draw() as usize % self.warps.len();
                     1 + self.draw() % 64
@@ -109,8 +110,7 @@ impl<'l> Block<'l> {
         let [x, y, z] = launch.config.block;
         let threads = x * y * z;
         let shared_bytes = launch.code.shared_bytes as usize + launch.config.shared_bytes as usize;
-        let checks = launch.options.checks;
-        self.env.shared.start_block(shared_bytes, launch.code.granule, self.warps.len(), checks);
+        self.env.shared.start_block(shared_bytes, launch.code.granule, self.warps.len(), launch.options);
         let warp_count = self.warps.len() as u32;
         for (i, warp) in self.warps.iter_mut().enumerate() {
             let first = i as u32 * 32;
@@ -211,6 +211,7 @@ impl<'l> Block<'l> {
             return Ok(());
         }
         if warp.pass_warp_barrier(self.env.launch.code) {
+            self.env.shared.pass_warp_barrier(index);
             return Ok(());
         }
         let Some(group) = warp.parked.iter().min_by_key(|group| group.pc).copied() else { return Ok(()) };

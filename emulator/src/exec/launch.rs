@@ -16,6 +16,9 @@ const MAX_THREADS: u64 = 1024;
 /// Most shared memory of a block: that of compute capability 9.0.
 const MAX_SHARED: u64 = 227 * 1024;
 
+/// Most local memory of a thread (CUDA programming guide, technical specifications).
+const MAX_LOCAL: u32 = 512 * 1024;
+
 /// Runs `entry` of `program`.
 pub(crate) fn launch(
     program: &Program,
@@ -104,6 +107,12 @@ fn check(program: &Program, index: usize, config: &LaunchConfig, params: &[u8]) 
     let shared = u64::from(entry.shared_bytes) + u64::from(config.shared_bytes);
     if shared > MAX_SHARED {
         return refuse(format!("{shared} bytes of shared memory of at most {MAX_SHARED}"));
+    }
+    if entry.local_bytes > MAX_LOCAL {
+        return refuse(format!(
+            "{} bytes of local memory a thread of at most {MAX_LOCAL}",
+            entry.local_bytes
+        ));
     }
     if (params.len() as u64) < u64::from(entry.param_bytes) {
         return refuse(format!(

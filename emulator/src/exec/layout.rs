@@ -24,7 +24,8 @@ pub(crate) struct FrameLayout {
 
 /// Puts a variable at the next multiple of its alignment.
 pub(crate) fn place(end: &mut u32, variable: &Variable) -> u32 {
-    let offset = end.next_multiple_of(variable.align);
+    // What does not fit is refused at the launch.
+    let offset = end.checked_next_multiple_of(variable.align).unwrap_or(u32::MAX);
     *end = offset.saturating_add(variable.bytes);
     offset
 }

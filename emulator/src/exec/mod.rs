@@ -12,6 +12,7 @@ mod decode;
 mod float;
 mod integer;
 mod kinds;
+mod lane_races;
 mod lanes;
 mod launch;
 mod layout;

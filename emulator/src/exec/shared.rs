@@ -4,6 +4,9 @@
 //! is divided into granules of the kernel's smallest access; each remembers its last write (who, when) and when each warp last read it. An
 //! access is in order if the clock of the other warp's access is known to the accessing warp; otherwise the two race, whatever the schedule.
 
+use super::lane_races::LaneRaces;
+use crate::options::Options;
+
 /// Most warps of a block.
 pub(crate) const MAX_WARPS: usize = 32;
 
@@ -19,6 +22,8 @@ const LAST_CLOCK: u32 = 1 << 23;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Touch {
     Read,
+    /// A read by all lanes together.
+    Matrix,
     Write,
     /// Read and write in one step, in order with every other such.
     Atomic,
@@ -52,11 +57,13 @@ pub(crate) struct Shared {
     clocks: Vec<[u32; MAX_WARPS]>,
     /// Smallest clock of another warp that a warp knows: what lies before is in order for it.
     known: Vec<u32>,
+    lanes: Option<LaneRaces>,
 }
 
 impl Shared {
     /// Gives the next block its memory, unwritten and full of `0xFF`.
-    pub(crate) fn start_block(&mut self, bytes: usize, granule: u32, warps: usize, checks: bool) {
+    pub(crate) fn start_block(&mut self, bytes: usize, granule: u32, warps: usize, options: &Options) {
+        let checks = options.checks;
         let shift = granule.max(1).trailing_zeros();
         let granules = bytes.div_ceil(1 << shift);
         self.bytes.clear();
@@ -74,6 +81,9 @@ impl Shared {
         self.clocks = vec![[self.base; MAX_WARPS]; warps];
         for (warp, clock) in self.clocks.iter_mut().enumerate() {
             clock[warp] = self.base + 1;
+        }
+        if checks && options.lane_races {
+            self.lanes.get_or_insert_default().start_block(granules);
         }
         self.known = vec![if warps == 1 { LAST_CLOCK << 1 } else { self.base }; warps];
     }
@@ -107,7 +117,7 @@ impl Shared {
     #[inline(always)]
     pub(crate) fn touch(
         &mut self,
-        warp: usize,
+        (warp, lane): (usize, usize),
         offset: usize,
         bytes: usize,
         touch: Touch,
@@ -116,9 +126,14 @@ impl Shared {
             return Ok(());
         }
         let (first, last) = (offset >> self.shift, (offset + bytes - 1) >> self.shift);
+        if let Some(lanes) = &mut self.lanes {
+            for granule in first..=last {
+                lanes.touch(warp, lane, granule, touch)?;
+            }
+        }
         let now = self.now(warp);
         let (base, known) = (self.base, self.known[warp]);
-        if touch == Touch::Read {
+        if matches!(touch, Touch::Read | Touch::Matrix) {
             for granule in first..=last {
                 let write = self.writes[granule];
                 let clock = write >> CLOCK;
@@ -203,13 +218,23 @@ impl Shared {
     }
 
     /// Ends an asynchronous write of `warp`.
-    pub(crate) fn land(&mut self, warp: usize, offset: usize, bytes: usize) {
+    pub(crate) fn land(&mut self, (warp, lane): (usize, usize), offset: usize, bytes: usize) {
         if !self.checks {
             return;
         }
         let now = self.now(warp);
         for granule in offset >> self.shift..=(offset + bytes - 1) >> self.shift {
             self.writes[granule] = now << CLOCK | warp as u32;
+            if let Some(lanes) = &mut self.lanes {
+                lanes.land(warp, lane, granule);
+            }
+        }
+    }
+
+    /// Notes that the lanes of a warp have met at a barrier of their own.
+    pub(crate) fn pass_warp_barrier(&mut self, warp: usize) {
+        if let Some(lanes) = &mut self.lanes {
+            lanes.pass_barrier(warp);
         }
     }
 
@@ -223,6 +248,7 @@ impl Shared {
         }
         for warp in (0..self.warps).filter(|warp| released >> warp & 1 == 1) {
             self.clocks[warp] = joined;
+            self.pass_warp_barrier(warp);
         }
         for warp in (0..self.warps).filter(|warp| (released | arrived) >> warp & 1 == 1) {
             self.clocks[warp][warp] += 1;

@@ -233,7 +233,8 @@ impl Env<'_> {
                     line: 0,
                 }));
             }
-            // A warp barrier has done its work, and `step` has dealt with the rest.
+            Op::WarpBarrier { .. } => self.shared.pass_warp_barrier(warp.index),
+            // `step` has dealt with the rest.
             _ => {}
         }
         Ok(Flow::Next)

@@ -155,7 +155,7 @@ impl Env<'_> {
     ) -> Result<(), Box<Fault>> {
         let addresses = warp.registers.addresses(from);
         let rows = ((1u64 << (8 * count)) - 1) as u32;
-        self.check(Space::Shared, &addresses, rows, 16, warp, Touch::Read)?;
+        self.check(Space::Shared, &addresses, rows, 16, warp, Touch::Matrix)?;
         for (matrix, &d) in d.iter().enumerate().take(usize::from(count)) {
             let rows: [[u8; 16]; 8] =
                 std::array::from_fn(|row| self.shared.load(addresses[matrix * 8 + row] as usize));

@@ -7,6 +7,9 @@ use super::lexer::Token;
 use super::parser::{Parser, parse_float_bits, parse_integer, variable_space};
 use crate::fault::{Error, Space};
 
+/// Most registers of a function.
+const MOST: usize = 1 << 20;
+
 #[derive(Debug, Clone, Copy)]
 enum Name {
     Register(usize),
@@ -56,6 +59,7 @@ pub(super) fn parse(parser: &mut Parser<'_>, ast: &Ast, function: &mut Function)
 
 impl<'a> Body<'a, '_, '_> {
     fn scope(&mut self) -> Result<(), Error> {
+        self.parser.enter()?;
         self.scopes.push(Scope::default());
         self.declare_labels();
         while !self.parser.accept('}') {
@@ -65,6 +69,7 @@ impl<'a> Body<'a, '_, '_> {
             self.statement()?;
         }
         self.scopes.pop();
+        self.parser.depth -= 1;
         Ok(())
     }
 
@@ -164,7 +169,9 @@ impl<'a> Body<'a, '_, '_> {
             if self.parser.accept('<') {
                 let count = self.parser.integer()?;
                 self.parser.expect('>')?;
-                let Some(count) = usize::try_from(count).ok().filter(|&n| n <= 1 << 20) else {
+                let Some(count) =
+                    usize::try_from(count).ok().filter(|&n| first + n.min(MOST) <= MOST && n <= MOST)
+                else {
                     return self.parser.error("at most 2^20 registers");
                 };
                 self.function.registers.resize(first + count, ty);
@@ -279,12 +286,14 @@ impl<'a> Body<'a, '_, '_> {
         if self.parser.accept(close) {
             return Ok(list);
         }
+        self.parser.enter()?;
         loop {
             list.push(self.operand()?);
             if !self.parser.accept(',') {
                 break;
             }
         }
+        self.parser.depth -= 1;
         self.parser.expect(close)?;
         Ok(list)
     }

@@ -8,7 +8,7 @@ use crate::fault::{Error, Space};
 /// Reads a module.
 pub(crate) fn parse(text: &str) -> Result<Ast, Error> {
     let tokens = tokens(text)?;
-    let mut parser = Parser { tokens: &tokens, at: 0 };
+    let mut parser = Parser { tokens: &tokens, at: 0, depth: 0 };
     let mut ast = Ast::default();
     while parser.peek().is_some() {
         parser.module_item(&mut ast)?;
@@ -19,11 +19,22 @@ pub(crate) fn parse(text: &str) -> Result<Ast, Error> {
 pub(super) struct Parser<'a> {
     pub(super) tokens: &'a [Spanned<'a>],
     pub(super) at: usize,
+    /// Braces and lists around the current token.
+    pub(super) depth: usize,
 }
+
+/// Deepest nesting of braces and lists.
+const DEEPEST: usize = 64;
 
 impl<'a> Parser<'a> {
     pub(super) fn peek(&self) -> Option<Token<'a>> {
         self.tokens.get(self.at).map(|spanned| spanned.token)
+    }
+
+    /// Goes one brace or list deeper.
+    pub(super) fn enter(&mut self) -> Result<(), Error> {
+        self.depth += 1;
+        if self.depth > DEEPEST { self.error("nesting of at most 64 levels") } else { Ok(()) }
     }
 
     pub(super) fn peek_word(&self) -> Option<&'a str> {
@@ -362,6 +373,7 @@ impl<'a> Parser<'a> {
     fn initialiser(&mut self, variable: &mut Variable, element: Type, offset: u32) -> Result<u32, Error> {
         let width = element.bytes().max(1);
         if self.accept('{') {
+            self.enter()?;
             let mut at = offset;
             while !self.accept('}') {
                 at = self.initialiser(variable, element, at)?;
@@ -370,6 +382,7 @@ impl<'a> Parser<'a> {
                     break;
                 }
             }
+            self.depth -= 1;
             return Ok(at);
         }
         let word = self.peek_word().unwrap_or("");

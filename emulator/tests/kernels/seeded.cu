@@ -152,3 +152,18 @@ extern "C" __global__ void unsupported_if(float* x) {
     if (v < 0) asm volatile("{.reg .b64 t; mov.b64 t, 0; createpolicy.fractional.L2::evict_last.b64 t, 1.0;}");
     x[threadIdx.x] = v + 1;
 }
+// Each lane hands its value to its neighbour through shared memory, with and without the barrier of the warp.
+template <bool SYNC>
+__device__ __forceinline__ void neighbours(float* x) {
+    __shared__ float buffer[64];
+    volatile float* row = buffer + (threadIdx.x & ~31);
+    int lane = threadIdx.x & 31;
+    row[lane] = x[threadIdx.x];
+    if (SYNC) __syncwarp();
+    float v = row[lane ^ 1];
+    if (SYNC) __syncwarp();
+    row[lane] = v + 1;
+    x[threadIdx.x] = row[lane];
+}
+extern "C" __global__ void neighbours_correct(float* x) { neighbours<true>(x); }
+extern "C" __global__ void neighbours_no_sync(float* x) { neighbours<false>(x); }

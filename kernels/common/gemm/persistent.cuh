@@ -16,7 +16,7 @@ __device__ __forceinline__ void each_run(const Product &product, unsigned char *
     static_assert(LANES >= 1 && LINES <= 16, "a piece of 16 lines feeds every lane");
     const uint32_t warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     float *stage = reinterpret_cast<float *>(shared + (Tile::STAGES - 1) * Tile::STAGE_BYTES) + warp * 16 * Tile::WARP_N;
-    // Eight columns of four lines fill the banks once.
+    // Eight columns of four lines fill the banks once: writes meet no conflict, reads one.
     const auto at = [&](uint32_t line, uint32_t column) { return stage + line * Tile::WARP_N + (column ^ line % 4 * 8); };
 #pragma unroll
     for (int i = 0; i < Tile::MMA_M; ++i) {

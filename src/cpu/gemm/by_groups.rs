@@ -4,11 +4,10 @@
 //! second pass, and a group without rows costs nothing.
 
 use super::rows::Rows;
-use super::{ALIGN, Along, BlockC, Machine, Operand, aligned, block, micro_kernels, pairs, part};
+use super::{ALIGN, Along, BlockC, Machine, Operand, aligned, block, micro_kernels, part};
 use crate::cpu::isa::Isa;
 use crate::cpu::simd::Storage;
 use crate::cpu::threads::DisjointMut;
-use half::bf16;
 use std::ops::Range;
 
 /// Most rows of a tile of C.
@@ -169,20 +168,7 @@ fn paired<R: Rows>(
     cols: Range<usize>,
     (scratch, ld): (&mut [f32], usize),
 ) -> Operand {
-    /// Rows that are filled at a time, so that they are read again from L1.
-    const FILL: usize = 8;
-    let mut filled = [bf16::ZERO; FILL * TILE];
-    let width = cols.len();
-    for (start, scratch) in rows.clone().step_by(FILL).zip(scratch.chunks_mut(FILL / 2 * ld)) {
-        let part = start..rows.end.min(start + FILL);
-        let count = part.len();
-        source.fill(isa, part, cols.clone(), &mut filled, width);
-        assert!(count * width <= filled.len() && (count.div_ceil(2) - 1) * ld + width <= scratch.len());
-        // SAFETY: `count` rows of `width` elements and half as many rows of words are there (checked).
-        unsafe {
-            pairs::interleave(isa, (filled.as_ptr(), width), (count, width), (scratch.as_mut_ptr(), ld))
-        };
-    }
+    source.fill_pairs(isa, rows, cols, scratch, ld);
     Operand { ptr: scratch.as_ptr(), step: ld }
 }
 

@@ -3,7 +3,6 @@
 
 use half::bf16;
 
-use super::NR_MAX;
 use super::pack::{Transpose, Words, clear_columns};
 use crate::cpu::isa::Isa;
 use crate::cpu::simd::{Kernel, Simd};
@@ -72,59 +71,57 @@ pub(super) unsafe fn panel_from_rows(
 ) {
     // SAFETY: the caller's extents, passed on.
     unsafe {
-        isa.dispatch(Interleave { src, src_ld, rows: k, cols, dst, dst_ld: nr });
+        isa.dispatch(PanelFromRows { src, src_ld, k, cols, dst, nr });
         clear_columns(k.div_ceil(2), cols, dst, nr);
     }
 }
 
-/// Rows 2 w and 2 w + 1 of `src` become row w of `dst`.
-///
-/// # Safety
-/// `rows` rows of `cols` elements must be readable in `src`, `rows.div_ceil(2)` rows of `cols` words writable in `dst`, and the
-/// two must not overlap.
-pub(super) unsafe fn interleave(
-    isa: Isa,
-    (src, src_ld): (*const bf16, usize),
-    (rows, cols): (usize, usize),
-    (dst, dst_ld): (*mut f32, usize),
-) {
-    isa.dispatch(Interleave { src, src_ld, rows, cols, dst, dst_ld });
-}
-
-struct Interleave {
+struct PanelFromRows {
     src: *const bf16,
     src_ld: usize,
-    rows: usize,
+    k: usize,
     cols: usize,
     dst: *mut f32,
-    dst_ld: usize,
+    nr: usize,
 }
 
-impl Kernel for Interleave {
+impl Kernel for PanelFromRows {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { src, src_ld, rows, cols, dst, dst_ld } = self;
-        let whole = cols - cols % S::LANES;
-        for w in 0..rows.div_ceil(2) {
-            let first = src.wrapping_add(2 * w * src_ld);
-            let second = first.wrapping_add(src_ld);
-            let dst = dst.wrapping_add(w * dst_ld);
-            let paired = 2 * w + 1 < rows;
-            // SAFETY: the caller's extents; a row without a partner is read alone.
-            unsafe {
-                if paired {
-                    for j in (0..whole).step_by(S::LANES) {
-                        // The next panel's part of the rows.
-                        s.prefetch(first.wrapping_add(j + NR_MAX).cast());
-                        s.prefetch(second.wrapping_add(j + NR_MAX).cast());
-                        s.interleave_bf16_ptr(first.add(j), second.add(j), dst.add(j));
-                    }
-                }
-                for j in if paired { whole } else { 0 }..cols {
-                    *dst.add(j) = word(*first.add(j), if paired { *second.add(j) } else { bf16::ZERO });
-                }
-            }
+        let Self { src, src_ld, k, cols, dst, nr } = self;
+        for w in 0..k.div_ceil(2) {
+            // SAFETY: rows below k and a row of the panel, inside what the caller made readable and writable.
+            let (first, second, dst) = unsafe {
+                let row = |r: usize| std::slice::from_raw_parts(src.add(r * src_ld), cols);
+                let second = if 2 * w + 1 < k { row(2 * w + 1) } else { &[] };
+                (row(2 * w), second, std::slice::from_raw_parts_mut(dst.add(w * nr), cols))
+            };
+            // The next panel's part of the rows.
+            s.prefetch(first.as_ptr().wrapping_add(nr).cast());
+            s.prefetch(second.as_ptr().wrapping_add(nr).cast());
+            interleave(s, first, second, dst);
         }
+    }
+}
+
+/// `dst[j]` = the word of `first[j]` and `second[j]`, which is 0 where there is no `second`. `dst` may be longer than they are.
+#[inline(always)]
+pub(super) fn interleave<S: Simd>(s: S, first: &[bf16], second: &[bf16], dst: &mut [f32]) {
+    let dst = &mut dst[..first.len()];
+    if second.is_empty() {
+        dst.iter_mut().zip(first).for_each(|(dst, &first)| *dst = word(first, bf16::ZERO));
+        return;
+    }
+    assert_eq!(first.len(), second.len());
+    let whole = first.len() - first.len() % S::LANES;
+    for j in (0..whole).step_by(S::LANES) {
+        // SAFETY: LANES elements from j on are inside all three slices.
+        unsafe {
+            s.interleave_bf16_ptr(first.as_ptr().add(j), second.as_ptr().add(j), dst.as_mut_ptr().add(j))
+        };
+    }
+    for j in whole..first.len() {
+        dst[j] = word(first[j], second[j]);
     }
 }

@@ -1,16 +1,35 @@
 //! Where the rows of an operand come from, and what happens to finished rows of C.
 
+use super::pairs;
 use crate::cpu::activation;
 use crate::cpu::isa::Isa;
 use crate::cpu::simd::{Kernel, Simd, Storage};
 use crate::cpu::vector::Convert;
 use crate::ops::activation::Activation;
+use half::bf16;
 use std::ops::Range;
 
 /// A matrix whose rows are produced on demand while an operand is packed.
 pub(crate) trait Rows: Sync {
     /// Writes columns `cols` of each row in `rows` to `out`, one row every `ld` elements.
     fn fill<O: Storage>(&self, isa: Isa, rows: Range<usize>, cols: Range<usize>, out: &mut [O], ld: usize);
+
+    /// Writes columns `cols` of each two rows in `rows` to one row of `out` as words of two bf16, one row every `ld` words. A row
+    /// without a partner gets zeros.
+    fn fill_pairs(&self, isa: Isa, rows: Range<usize>, cols: Range<usize>, out: &mut [f32], ld: usize) {
+        /// Elements that are filled at a time, so that they are read again from L1.
+        const FILLED: usize = 4096;
+        let mut filled = [bf16::ZERO; FILLED];
+        let width = cols.len();
+        let step = 2 * (FILLED / 2 / width.max(1));
+        assert!(step > 0, "tiles are narrower");
+        for (start, out) in rows.clone().step_by(step).zip(out.chunks_mut(step / 2 * ld)) {
+            let part = start..rows.end.min(start + step);
+            let count = part.len();
+            self.fill(isa, part, cols.clone(), &mut filled, width);
+            isa.dispatch(Interleave { row: |r| &filled[r * width..][..width], rows: 0..count, out, ld });
+        }
+    }
 
     /// The matrix from its first element on and the distance of its rows, where row r is simply row r of a matrix of f32.
     fn in_place(&self) -> Option<(&[f32], usize)> {
@@ -32,6 +51,30 @@ fn prefetch_lines<T>(x: &[T]) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = x;
+}
+
+/// Each two rows of bf16 as one row of words.
+struct Interleave<'a, R> {
+    row: R,
+    rows: Range<usize>,
+    out: &'a mut [f32],
+    ld: usize,
+}
+
+impl<'s, R: Fn(usize) -> &'s [bf16]> Kernel for Interleave<'_, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { row, rows, out, ld } = self;
+        for (start, out) in rows.clone().step_by(2).zip(out.chunks_mut(ld)) {
+            let first = row(start);
+            if start + 1 < rows.end {
+                pairs::interleave(s, first, row(start + 1), out);
+            } else {
+                pairs::interleave(s, first, &[], out);
+            }
+        }
+    }
 }
 
 /// Copies elements, rounding or widening them where the types differ.
@@ -63,6 +106,16 @@ impl<T: Storage> Rows for Matrix<'_, T> {
             let at = row * self.width;
             convert(isa, &self.data[at + cols.start..at + cols.end], &mut out[..cols.len()]);
         }
+    }
+
+    fn fill_pairs(&self, isa: Isa, rows: Range<usize>, cols: Range<usize>, out: &mut [f32], ld: usize) {
+        debug_assert_eq!(size_of::<T>(), size_of::<bf16>());
+        let data: &[bf16] = bytemuck::cast_slice(self.data);
+        let row = |r: usize| {
+            let at = self.index.map_or(r, |index| index[r] as usize) * self.width;
+            &data[at + cols.start..at + cols.end]
+        };
+        isa.dispatch(Interleave { row, rows, out, ld });
     }
 
     fn in_place(&self) -> Option<(&[f32], usize)> {

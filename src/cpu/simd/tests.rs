@@ -196,3 +196,39 @@ fn masks_are_comparisons_lane_by_lane() {
         special.iter().for_each(|&x| isa.dispatch(Masks(lanes, x)));
     }
 }
+
+/// Reads bf16, and writes f32 as bf16.
+struct Storing<'a>(&'a [bf16], &'a [f32], &'a mut [f32], &'a mut [bf16]);
+impl Kernel for Storing<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (from, to) in self.0.chunks(S::LANES).zip(self.2.chunks_mut(S::LANES)) {
+            s.store_partial(to, s.load_partial(from, 0.0));
+        }
+        for (from, to) in self.1.chunks(S::LANES).zip(self.3.chunks_mut(S::LANES)) {
+            s.store_partial(to, s.load_partial(from, 0.0));
+        }
+    }
+}
+
+#[test]
+fn bf16_is_read_exactly_and_written_to_the_nearest_even() {
+    let all: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
+    // Every high half with low halves around a tie, and both ends of them.
+    let floats: Vec<f32> = (0..=u16::MAX)
+        .flat_map(|high| [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff].map(|low| u32::from(high) << 16 | low))
+        .map(f32::from_bits)
+        .chain([1.0, 2.0, 3.0])
+        .collect();
+    for isa in Isa::available() {
+        let (mut read, mut written) = (vec![0.0; all.len()], vec![bf16::ZERO; floats.len()]);
+        isa.dispatch(Storing(&all, &floats, &mut read, &mut written));
+        for (&from, &to) in all.iter().zip(&read) {
+            assert_eq!(to.to_bits(), u32::from(from.to_bits()) << 16, "{isa:?} {from:?}");
+        }
+        for (&from, &to) in floats.iter().zip(&written) {
+            assert_eq!(to.to_bits(), bf16::from_f32(from).to_bits(), "{isa:?} {:x}", from.to_bits());
+        }
+    }
+}

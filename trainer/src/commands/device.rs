@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use emo::Backend;
 use emo::cpu::threads::Threads;
-use emo::cpu::{Cpu, peak};
+use emo::cpu::{Cpu, peak, simd};
 
-use crate::cli::{Device, Storage};
+use crate::cli::Device;
+use crate::config::Storage;
 use crate::error::{Error, Result};
 use gpu::Gpu;
 
@@ -29,7 +30,7 @@ pub trait Work {
 /// What is known before the work.
 #[derive(Debug, Default)]
 pub struct Start {
-    /// Measured f32 FLOP a second of the device.
+    /// Measured FLOP a second of the device on what it stores.
     pub peak: Option<f64>,
     /// What the user should hear.
     pub note: Option<String>,
@@ -57,11 +58,15 @@ pub fn run<W: Work>(device: Device, storage: Storage, threads: usize, work: W) -
         return gpu.run(work);
     }
     let cpu = cpu(threads)?;
-    let start = Start { peak: if W::PEAK { peak(&cpu) } else { None }, note };
     match storage {
-        Storage::F32 => work.on(cpu, start),
-        Storage::Bf16 => work.on(cpu.storing::<half::bf16>(), start),
+        Storage::F32 => on_cpu(cpu, note, work),
+        Storage::Bf16 => on_cpu(cpu.storing::<half::bf16>(), note, work),
     }
+}
+
+fn on_cpu<T: simd::Storage, W: Work>(cpu: Cpu<T>, note: Option<String>, work: W) -> Result<()> {
+    let start = Start { peak: if W::PEAK { peak(&cpu) } else { None }, note };
+    work.on(cpu, start)
 }
 
 #[cfg(feature = "cuda")]
@@ -130,9 +135,9 @@ pub fn cpu(threads: usize) -> Result<Cpu> {
     Ok(if threads == 0 { Cpu::all_cores()? } else { Cpu::new(threads)? })
 }
 
-/// Measured f32 multiply-add rate of the same threads, in FLOP a second.
-fn peak(cpu: &Cpu) -> Option<f64> {
+/// Measured multiply-add rate of the same threads on what they store, in FLOP a second.
+fn peak<T: simd::Storage>(cpu: &Cpu<T>) -> Option<f64> {
     let threads = Threads::new(cpu.threads()).ok()?;
-    let gflops = (0..MEASUREMENTS).map(|_| peak::fma_gflops(&threads, cpu.isa(), MEASURE));
+    let gflops = (0..MEASUREMENTS).map(|_| peak::gflops::<T>(&threads, cpu.isa(), MEASURE));
     gflops.reduce(f64::max).map(|best| 1e9 * best)
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use half::bf16;
 use serde::Serialize;
 
 use super::device;
 use crate::cli::Plan as Args;
-use crate::config::Config;
+use crate::config::{Config, Storage};
 use crate::error::Result;
 use crate::model::{Layout, Model, Purpose};
 use crate::progress::si;
@@ -56,7 +57,11 @@ impl Plan {
         let active = layout.active(&model);
         let active_multiplied = active - layout.embedding.len();
         // Workspaces depend on the device; the number of documents' domains does not, beyond a few rows.
-        let entries = Model::plan(Arc::new(device::cpu(config.run.threads)?), model, config.capacity(16))?;
+        let cpu = device::cpu(config.run.threads)?;
+        let entries = match config.train.storage {
+            Storage::F32 => Model::plan(Arc::new(cpu), model, config.capacity(16))?,
+            Storage::Bf16 => Model::plan(Arc::new(cpu.storing::<bf16>()), model, config.capacity(16))?,
+        };
         let mut memory = BTreeMap::new();
         for entry in &entries {
             *memory.entry(kind(entry.purpose)).or_insert(0) += entry.bytes;

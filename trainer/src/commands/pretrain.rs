@@ -60,7 +60,7 @@ pub fn run(args: &Pretrain) -> Result<()> {
         warnings,
         resume_command: resume_command(args),
     };
-    device::run(args.device, args.storage, config.run.threads, Training { config, options })
+    device::run(args.device, config.train.storage, config.run.threads, Training { config, options })
 }
 
 struct Training {
@@ -83,6 +83,7 @@ fn overrides(args: &Pretrain) -> Vec<String> {
     let mut overrides = args.source.set.clone();
     let flags = [
         ("train.steps", args.steps.map(|value| value.to_string())),
+        ("train.storage", args.storage.map(|value| value.to_string())),
         ("run.seed", args.seed.map(|value| value.to_string())),
         ("run.threads", args.threads.map(|value| value.to_string())),
     ];

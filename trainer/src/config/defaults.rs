@@ -105,6 +105,7 @@ impl Default for Train {
             batch: 8,
             micro_batch: 0,
             clip: 1.0,
+            storage: Storage::F32,
             init: PathBuf::new(),
             init_moments: false,
             freeze: Vec::new(),

@@ -309,12 +309,35 @@ pub struct Train {
     pub micro_batch: usize,
     /// Global gradient norm above which gradients are scaled down; 0 = never.
     pub clip: f64,
+    /// What activations, their gradients and the matrices of products are held in. Sums, the router, parameters, their
+    /// gradients and moments, and checkpoints are f32 in either case.
+    pub storage: Storage,
     /// A run or a checkpoint whose weights this run starts from, instead of random ones: annealing, fine-tuning.
     pub init: PathBuf,
     /// Take over AdamW's moments from `init` too.
     pub init_moments: bool,
     /// Parameters that stay as they are: names as `trainer inspect` shows them, `*` for any text.
     pub freeze: Vec<String>,
+}
+
+/// What activations and matrices are held in. Masters, moments, gradients of parameters and checkpoints are f32.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Storage {
+    /// 4 bytes.
+    #[default]
+    F32,
+    /// 2 bytes: the range of f32 with 8 significant bits.
+    Bf16,
+}
+
+impl std::fmt::Display for Storage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
+    }
 }
 
 /// `[optimiser]`: AdamW.

@@ -69,7 +69,7 @@ impl Current<'_, '_> {
                         return Err(format!("{} values where `{name}` has {}", values.len(), inner.len()));
                     }
                     for ((value, variable), place) in values.iter().zip(inner).zip(places) {
-                        let outer = self.local_offset(value)?;
+                        let outer = self.local_offset(value, variable.bytes)?;
                         let Place::At { offset, .. } = *place else { continue };
                         let copy = |from, to| LocalCopy { from, to, bytes: variable.bytes };
                         match named {

@@ -8,7 +8,7 @@ use crate::exec::async_copy::CopySize;
 use crate::exec::code::{Access, Address, Atomic, Op, Slot};
 use crate::exec::layout::Place;
 use crate::fault::Space;
-use crate::ptx::ast::{Operand, Type};
+use crate::ptx::ast::{Operand, Type, VariableRef};
 
 impl Current<'_, '_> {
     fn access(m: &mut Modifiers<'_>) -> Result<(Space, Type, u8), Unknown> {
@@ -186,14 +186,17 @@ impl Current<'_, '_> {
         Ok(Op::CopyAsync { size, to, from, source_bytes, ignore })
     }
 
-    /// Offset in the thread's local memory of a parameter that a caller passes.
-    pub(super) fn local_offset(&self, operand: &Operand) -> Result<u32, Unknown> {
-        let Operand::Variable(variable) = operand else {
-            return Err("an argument that is not a parameter".to_owned());
+    /// Offset in the thread's local memory of a parameter of `bytes` bytes that a caller passes.
+    pub(super) fn local_offset(&self, operand: &Operand, bytes: u32) -> Result<u32, Unknown> {
+        let variable = match operand {
+            Operand::Variable(VariableRef::Function(index)) => *index,
+            _ => return Err("an argument that is not a parameter".to_owned()),
         };
-        match self.place(*variable)? {
-            Place::At { space: Space::Local, offset } => Ok(offset as u32),
-            _ => Err("an argument that is not a parameter".to_owned()),
+        match self.place(VariableRef::Function(variable))? {
+            Place::At { space: Space::Local, offset } if self.source.variables[variable].bytes == bytes => {
+                Ok(offset as u32)
+            }
+            _ => Err("an argument of another size than the parameter".to_owned()),
         }
     }
 }

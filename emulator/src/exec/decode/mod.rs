@@ -110,7 +110,8 @@ impl<'a> Decoder<'a> {
             self.module[variable] = Place::At { space: Space::Shared, offset };
         }
         for &variable in &dynamic {
-            self.shared = self.shared.next_multiple_of(self.ast.variables[variable].align);
+            let align = self.ast.variables[variable].align;
+            self.shared = self.shared.checked_next_multiple_of(align).unwrap_or(u32::MAX);
         }
         for variable in dynamic {
             self.module[variable] = Place::At { space: Space::Shared, offset: u64::from(self.shared) };
