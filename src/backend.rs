@@ -56,7 +56,16 @@ impl Real for f64 {
 }
 impl Real for half::bf16 {
     fn from_f64(value: f64) -> Self {
-        Self::from_f64(value)
+        // Rounded to odd on the way through f32, so that the digits it drops still tell a half from more than a half. The
+        // crate's own conversion looks at no more than twenty bits of the mantissa.
+        let near = value as f32;
+        let error = value - f64::from(near);
+        let mut bits = near.to_bits();
+        if near.is_finite() && error != 0.0 && bits & 1 == 0 {
+            let away_from_zero = (error > 0.0) == near.is_sign_positive();
+            bits = if away_from_zero { bits + 1 } else { bits - 1 };
+        }
+        Self::from_f32(f32::from_bits(bits))
     }
     fn to_f64(self) -> f64 {
         Self::to_f64(self)
@@ -264,4 +273,36 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn adamw(&self, args: adamw::Step<'_, Self>) -> Result<()>;
     /// See [`adamw::SumOfSquares`].
     fn sum_of_squares(&self, args: adamw::SumOfSquares<'_, Self>) -> Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Real;
+    use half::bf16;
+
+    #[test]
+    fn bf16_is_the_nearest_to_an_f64_halves_to_even() {
+        let half = 1.0 + 2f64.powi(-8);
+        for tiny in [2f64.powi(-52), 2f64.powi(-30), 2f64.powi(-22)] {
+            for sign in [1.0, -1.0] {
+                let round = |x: f64| <bf16 as Real>::from_f64(sign * x).to_f64() * sign;
+                assert_eq!(
+                    [round(half - tiny), round(half), round(half + tiny)],
+                    [1.0, 1.0, 1.0 + 2f64.powi(-7)]
+                );
+                assert_eq!(round(half + 2f64.powi(-7) - tiny), 1.0 + 2f64.powi(-7));
+                assert_eq!(round(half + 2f64.powi(-7)), 1.0 + 2f64.powi(-6));
+            }
+        }
+        let round = <bf16 as Real>::from_f64;
+        assert!(round(f64::NAN).is_nan());
+        assert_eq!(
+            [round(1e300), round(-1e-300), round(f64::from(f32::MAX))],
+            [bf16::INFINITY, bf16::NEG_ZERO, bf16::INFINITY]
+        );
+        for bits in 0..u16::MAX {
+            let value = bf16::from_bits(bits);
+            assert!(value.is_nan() || round(value.to_f64()) == value, "{value:?}");
+        }
+    }
 }

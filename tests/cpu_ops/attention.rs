@@ -17,7 +17,7 @@ impl Call for Attention {
         format!("attention {:?} of {:?}", self.shape, self.offsets)
     }
     fn terms(&self) -> f64 {
-        self.shape.longest as f64 / 16.0
+        self.shape.longest as f64 / 8.0
     }
     fn on<B: Backend>(&self, b: &B) -> Outputs {
         let shape = self.shape;

@@ -266,7 +266,7 @@ impl Call for Optimiser {
             .unwrap();
         }
         let rounded: Vec<B::Storage> = params.reals().into_iter().map(Real::from_f64).collect();
-        assert_eq!(copy.get(), rounded, "copies are the rounded parameters");
+        assert!(copy.get() == rounded, "copies are the rounded parameters");
         let mut squares = hold(b, &[f64::NAN]);
         b.sum_of_squares(adamw::SumOfSquares { x: grads.all(), out: squares.all_mut() }).unwrap();
         let mut sum = reals(b, &params.reals());
