@@ -100,6 +100,7 @@ fn pools<B: Backend>(b: &B, bias: Option<&[f64]>, temperature: f64) -> (Vec<u8>,
         sizes: hold(b, &[1, 1]).all(),
         keep: keep.all_mut(),
         scores: scores.all_mut(),
+        entropy: None,
     })
     .unwrap();
     (keep.get(), scores.reals())

@@ -27,6 +27,7 @@ pub(super) fn keep<T: Storage>(cpu: &Cpu<T>, args: Keep<'_, Cpu<T>>) -> Result<(
         return Ok(());
     }
     let keep = DisjointMut::new(args.keep);
+    let entropies = args.entropy.map(DisjointMut::new);
     cpu.threads.for_each_chunk(args.scores, routed, |segment, score, _| {
         let tokens = args.segments.offsets[segment] as usize..args.segments.offsets[segment + 1] as usize;
         let logits = &args.logits[tokens.start * experts..tokens.end * experts];
@@ -38,9 +39,24 @@ pub(super) fn keep<T: Storage>(cpu: &Cpu<T>, args: Keep<'_, Cpu<T>>) -> Result<(
             inverse_temperature: (1.0 / args.temperature) as f32,
         };
         let free = routed - args.forced;
-        cpu.isa.dispatch(Document { logits, experts, scale, free, places, score, keep });
+        cpu.isa.dispatch(Document { logits, experts, scale, free, places, score: &mut *score, keep });
+        if let Some(entropies) = &entropies {
+            // SAFETY: a segment's element belongs to one task.
+            let target = unsafe { entropies.slice_mut(segment..segment + 1) };
+            target[0] = entropy(score);
+        }
     });
     Ok(())
+}
+
+/// `-sum_i p_i ln p_i` of scores divided by their sum; 0 where there are none.
+fn entropy(score: &[f32]) -> f32 {
+    let sum: f64 = score.iter().map(|&s| f64::from(s)).sum();
+    let term = |&s: &f32| {
+        let p = f64::from(s) / sum;
+        if s == 0.0 { 0.0 } else { -p * libm::log(p) }
+    };
+    score.iter().map(term).sum::<f64>() as f32
 }
 
 /// What turns logits into the exponents of a softmax.
