@@ -68,6 +68,12 @@ struct Scale<'a> {
 }
 
 impl Scale<'_> {
+    /// Whether a biased logit is NaN. Slow, for rows without a maximum.
+    #[cold]
+    fn any_nan(&self, z: &[f32]) -> bool {
+        (0..z.len()).any(|at| (z[at] + self.bias.map_or(0.0, |bias| bias[at])).is_nan())
+    }
+
     /// `z + bias` of the experts `at..end`, one vector, `-inf` beyond.
     #[inline(always)]
     fn biased<S: Simd>(&self, s: S, z: &[f32], at: usize, end: usize) -> S::F {
@@ -134,8 +140,8 @@ impl Kernel for Document<'_> {
     }
 }
 
-/// The greatest biased logit, and 1 over the sum of exponentials above it: what turns logits into probabilities. A row
-/// without a finite maximum has none.
+/// The greatest biased logit, and 1 over the sum of exponentials above it: what turns logits into probabilities. A row of
+/// `-inf` has none; a NaN, which no maximum sees, makes all of them NaN.
 #[inline(always)]
 fn shift_and_factor<S: Simd>(s: S, scale: Scale<'_>, z: &[f32]) -> (f32, f32) {
     let vectors = (0..z.len()).step_by(S::LANES).map(|at| (at, z.len().min(at + S::LANES)));
@@ -145,7 +151,7 @@ fn shift_and_factor<S: Simd>(s: S, scale: Scale<'_>, z: &[f32]) -> (f32, f32) {
     }
     let max = s.reduce_max(max);
     if max == f32::NEG_INFINITY {
-        return (0.0, 0.0);
+        return (0.0, if scale.any_nan(z) { f32::NAN } else { 0.0 });
     }
     let mut sum = s.splat(0.0);
     for (at, end) in vectors {
