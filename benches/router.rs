@@ -3,7 +3,6 @@
 mod harness;
 
 use emo::Backend;
-use emo::backend::Len;
 use emo::ops::router::Backward;
 use emo::ops::{router_logits, smoothing};
 use harness::device::segments;
@@ -51,16 +50,16 @@ fn logits<B: Backend>(device: &B, bench: &mut Bench) {
 fn smoothings<B: Backend>(device: &B, bench: &mut Bench) {
     for shape in shapes::smoothings(bench.size) {
         let (offsets, elements) = (shapes::documents_of_512(bench.size), shape.tokens * shape.channels);
-        let taps = if shape.depthwise { shape.channels * shape.width } else { shape.width };
+        let count = if shape.depthwise { shape.channels * shape.width } else { shape.width };
         let kind = if shape.depthwise { "taps a channel" } else { "taps" };
         let case = format!("{}x{}, {} {kind}", shape.tokens, shape.channels, shape.width);
         let [forward, backward] = floors::smoothing(shape);
         let segments = segments(device, &offsets);
         let (x, dy) = (floats(device, elements, 1), floats(device, elements, 2));
         // Equal taps: a sum far from 0 for the renormalisation.
-        let taps = harness::device::reals(device, &vec![0.2; taps]);
+        let taps = harness::device::reals(device, &vec![0.2; count]);
         let (mut y, mut dx, mut dtaps) =
-            (zeros(device, elements), zeros(device, elements), zeros(device, taps.all().len()));
+            (zeros(device, elements), zeros(device, elements), zeros(device, count));
         bench.run(device, "smoothing_forward", &case, forward, || {
             device.smoothing_forward(smoothing::Forward {
                 shape,

@@ -196,3 +196,19 @@ fn reductions_at_barriers() {
     bench.launch("run", [1, 1, 1], [96, 1, 1], 0, &[Arg::Pointer(p)]).expect("no fault");
     assert_eq!(bench.download::<u32>(p, 96), [2040; 96]);
 }
+
+#[test]
+fn a_warp_may_wait_for_what_another_one_writes() {
+    // Warp 0 spins on a flag that warp 1 sets.
+    let ptx = ".version 8.0 .target sm_80 .address_size 64
+        .visible .entry wait(.param .u64 p) { .reg .b64 %rd<3>; .reg .b32 %r<5>; .reg .pred %p;
+        ld.param.u64 %rd1, [p]; mov.u32 %r1, %tid.x; setp.ge.u32 %p, %r1, 32; @%p bra SET;
+        SPIN: ld.volatile.global.u32 %r2, [%rd1]; setp.eq.u32 %p, %r2, 0; @%p bra SPIN;
+        ret;
+        SET: st.volatile.global.u32 [%rd1], 1; ret; }";
+    for options in common::all_options() {
+        let bench = Bench::new(ptx, Options { warp_instruction_limit: 1_000_000, ..options });
+        let p = bench.upload(&[0u32]);
+        bench.launch("wait", [1, 1, 1], [64, 1, 1], 0, &[Arg::Pointer(p)]).expect("no fault");
+    }
+}

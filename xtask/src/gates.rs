@@ -69,18 +69,22 @@ fn built() -> Result<PathBuf, String> {
     let text = String::from_utf8_lossy(&output.stdout);
     let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let scripts = messages.filter(|message| message["reason"] == "build-script-executed");
-    let folders = scripts.filter_map(|message| Some(PathBuf::from(message["out_dir"].as_str()?)));
-    let found = folders.filter(|folder| folder.join("params.rs").exists()).last();
+    let mut folders = scripts.filter_map(|message| Some(PathBuf::from(message["out_dir"].as_str()?)));
+    let found = folders.rfind(|folder| folder.join("params.rs").exists());
     found.ok_or("no build script of emo ran".into())
 }
 
 /// Every entry point of every fatbin in the folder, with the code of each target.
 fn kernels(folder: &Path) -> Result<Vec<Kernel>, String> {
+    // A fatbin whose source is gone may still lie there.
+    let sources = step::root().join("kernels");
     let constants = resources::constants(&folder.join("params.rs"))?;
     let listed = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let fatbins = listed.flatten().map(|entry| entry.path());
     let mut fatbins: Vec<PathBuf> =
         fatbins.filter(|path| path.extension().is_some_and(|e| e == "fatbin")).collect();
+    fatbins
+        .retain(|path| path.file_stem().is_some_and(|name| sources.join(name).with_extension("cu").exists()));
     fatbins.sort();
     let tool = toolchain::tool("cuobjdump");
     let mut kernels = Vec::new();

@@ -75,7 +75,8 @@ impl<'l> Block<'l> {
             }
             let budget = match self.env.launch.options.schedule {
                 Schedule::RoundRobin => 1024,
-                Schedule::Greedy => u64::MAX,
+                // Not for ever: the warp may be waiting for what another one writes.
+                Schedule::Greedy => 200_000,
                 Schedule::Random(_) => {
                     turn = self.draw() as usize % self.warps.len();
                     1 + self.draw() % 64

@@ -243,16 +243,15 @@ impl<B: Backend> Loop<B> {
 
     /// Saves unless this very step is saved already.
     fn save(&mut self) -> Result<()> {
-        if self.saved == Some(self.session.step) {
-            return Ok(());
-        }
         let root = self.options.run.checkpoints();
-        self.metrics.sync()?;
-        self.session.save(&root)?;
-        self.saved = Some(self.session.step);
-        folder::prune(&root, self.session.step, self.session.config.run.keep)?;
-        self.clock.skip();
-        Ok(())
+        if self.saved != Some(self.session.step) {
+            self.metrics.sync()?;
+            self.session.save(&root)?;
+            self.saved = Some(self.session.step);
+            self.clock.skip();
+        }
+        // Also where an earlier process saved and ended before it came to this.
+        folder::prune(&root, self.session.step, self.session.config.run.keep)
     }
 
     /// Adds to an error what is left to go on from.

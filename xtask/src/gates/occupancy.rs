@@ -5,19 +5,17 @@
 
 /// A card and the limits of its multiprocessors.
 pub struct Gpu {
-    /// Its name.
-    pub name: &'static str,
     /// The target that its code is compiled for.
     pub target: &'static str,
     /// Shared memory of a multiprocessor, in bytes.
     shared: u32,
 }
 
-/// The cards that there is machine code for.
+/// The cards that there is machine code for: A100, H100, B200.
 pub const GPUS: [Gpu; 3] = [
-    Gpu { name: "A100", target: "sm_80", shared: 164 << 10 },
-    Gpu { name: "H100", target: "sm_90a", shared: 228 << 10 },
-    Gpu { name: "B200", target: "sm_100a", shared: 228 << 10 },
+    Gpu { target: "sm_80", shared: 164 << 10 },
+    Gpu { target: "sm_90a", shared: 228 << 10 },
+    Gpu { target: "sm_100a", shared: 228 << 10 },
 ];
 
 const WARPS: u32 = 64;

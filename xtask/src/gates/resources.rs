@@ -107,10 +107,10 @@ fn usage(text: &str) -> BTreeMap<(String, String), (u32, u32)> {
         } else if line.starts_with("REG:") {
             let value = |key: &str| -> u32 {
                 let mut words = line.split_whitespace().filter_map(|word| word.strip_prefix(key));
-                words.find_map(|value| value.parse().ok()).unwrap_or(0)
+                words.find_map(|value| value.parse::<u32>().ok()).unwrap_or(0)
             };
             let system = if target == "sm_80" { 0 } else { 1024 };
-            let shared = value("SHARED:").saturating_sub(system);
+            let shared = u32::saturating_sub(value("SHARED:"), system);
             found.insert((target.clone(), kernel.clone()), (value("REG:"), shared));
         }
     }
