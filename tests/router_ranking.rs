@@ -133,7 +133,7 @@ fn pools_are_made_of_the_scores_that_tokens_route_by() {
 
 #[test]
 fn entropies_of_documents_are_those_of_their_normalised_scores() {
-    // All alike, one expert alone, halves, nothing, one that diverged.
+    // All alike, one expert alone, halves, nothing.
     let scores = [3.0, 3.0, 3.0, 3.0, 0.0, 7.0, 0.0, 0.0, 2.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0];
     let found = emo::reference::pool::entropies(&scores, 4);
     for (found, expected) in found.iter().zip([4f64.ln(), 0.0, 2f64.ln(), 0.0]) {
