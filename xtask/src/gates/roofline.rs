@@ -148,11 +148,14 @@ mod tests {
 
     #[test]
     fn the_slower_of_memory_and_arithmetic_counts() {
+        let close = |(found, memory): (f64, bool), expected: (f64, bool)| {
+            assert!((found - expected.0).abs() < 1e-9 && memory == expected.1, "{found} {memory}");
+        };
         // 312 TFLOP take a second; so do 2.039 TB.
         let product = op("a product", true, 624e12, 0.5e12, 0.0);
-        assert_eq!(product.least(&RATES[0], 2.0), (2.0, false));
+        close(product.least(&RATES[0], 2.0), (2.0, false));
         let copy = op("a copy", false, 1.0, 2.039e12, 0.0);
-        assert_eq!(copy.least(&RATES[0], 2.0), (2.0, true));
-        assert_eq!(product.least(&RATES[0], 4.0), (12.0, false));
+        close(copy.least(&RATES[0], 2.0), (2.0, true));
+        close(product.least(&RATES[0], 4.0), (12.0, false));
     }
 }
