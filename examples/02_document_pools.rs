@@ -23,6 +23,7 @@ fn main() -> emo::Result<()> {
     // The size of a pool depends on (seed, step, layer, document) alone: not on batching, threads or resuming.
     let sizes = [draw_size(0, 1, 0, 1001, 4, 8), draw_size(0, 1, 0, 1002, 4, 8)];
     let (mut keep, mut scores) = (vec![0u8; 2 * experts], vec![0.0; 2 * experts]);
+    let mut entropy = [0.0; 2];
     cpu.pool_keep(Keep {
         tokens,
         experts,
@@ -35,10 +36,13 @@ fn main() -> emo::Result<()> {
         sizes: &sizes,
         keep: &mut keep,
         scores: &mut scores,
+        entropy: Some(&mut entropy),
     })?;
     for (document, keep) in keep.chunks(experts).enumerate() {
         let pool: Vec<usize> = (0..experts).filter(|&expert| keep[expert] == 1).collect();
         println!("document {document}: pool of {} experts {pool:?}", sizes[document]);
+        // As many experts as would have the same entropy with equal scores.
+        println!("  which look like {:.1} equally liked ones", entropy[document].exp());
     }
 
     let config = RouterConfig::softmax(experts, k);

@@ -2,11 +2,13 @@
 //
 //   score_D[i] = sum over t in D of softmax((logits_t + bias) / temperature)_i       over the routed experts
 //   keep[D]    = the last `forced` experts, then the best others by score until `size` are kept; ties: the lower index
+//   entropy[D] = -sum over i of p_i ln p_i, p = score_D / (sum of score_D); 0 without scores
 //
 // Two launches, nothing on the host between them. `emo_pool_partial` has a block for every `block` tokens of the batch and
 // adds what documents longer than that have in it; `emo_pool_keep` has a block for every document, adds its tokens (or its
 // partial rows) and ranks the experts by counting those ahead of each. Scores are f64, as in the specification, because a
-// pool hangs on their order; they are stored as f32. The order of a sum depends on sizes alone.
+// pool hangs on their order; they are stored as f32. The order of a sum depends on sizes alone. The first warp adds up the
+// entropy. A NaN among the logits of a token makes the scores of its document NaN, which are ahead of none and behind none.
 //
 // With smoothing in front, a block smooths the tokens it adds through shared memory and writes them, for the router to read.
 //
@@ -21,6 +23,7 @@ namespace emo {
 namespace {
 
 static_assert(EMO_POOL_THREADS == SUM_WARPS * WARP, "a block has the warps of a sum");
+static_assert(int(EMO_POOL_THREADS) == int(EMO_SMOOTHING_THREADS), "a block smooths the tokens that it adds");
 
 // Adds softmax((logits + bias) / temperature) of a token, which a warp computes.
 template <int N> struct Softmax {
@@ -68,6 +71,18 @@ template <int N> __device__ __forceinline__ void partial(const EmoPool &p) {
     sum_crossing<N>(p.offsets, p.segments, p.tokens, p.block, p.routed, p.routed, p.partial, Softmax<N>{p, tile});
 }
 
+// The entropy of the scores divided by their sum; every lane of the one warp that calls it gets it.
+__device__ __forceinline__ double entropy(const double *score, uint32_t routed, uint32_t lane) {
+    double total = 0.0, sum = 0.0;
+    for (uint32_t i = lane; i < routed; i += WARP) total += score[i];
+    total = warp_sum(total);
+    for (uint32_t i = lane; i < routed; i += WARP) {
+        const double part = score[i] / total;
+        if (score[i] != 0.0) sum -= part * log(part);
+    }
+    return warp_sum(sum);
+}
+
 template <int N> __device__ __forceinline__ void keep(const EmoPool &p) {
     __shared__ double score[EMO_POOL_MAX_ROUTED];
     __shared__ SmoothingTile tile;
@@ -83,6 +98,10 @@ template <int N> __device__ __forceinline__ void keep(const EmoPool &p) {
         scores[column] = static_cast<float>(sum);
     });
     __syncthreads();
+    if (p.entropy && threadIdx.x < WARP) {
+        const double found = entropy(score, p.routed, threadIdx.x);
+        if (threadIdx.x == 0) p.entropy[segment] = static_cast<float>(found);
+    }
     const uint32_t free = p.routed - p.forced, size = p.sizes[segment];
     const uint32_t places = size > p.forced ? size - p.forced : 0;
     for (uint32_t i = threadIdx.x; i < p.routed; i += EMO_POOL_THREADS) {

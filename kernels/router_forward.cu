@@ -237,6 +237,8 @@ template <int N> __device__ __forceinline__ void token(const EmoRouterForward &p
     }
 }
 
+static_assert(int(EMO_ROUTER_THREADS) == int(EMO_SMOOTHING_THREADS), "a block smooths the tokens that it routes");
+
 template <int N> __device__ __forceinline__ void forward(const EmoRouterForward &p) {
     __shared__ uint32_t counts[EMO_ROUTER_MAX_EXPERTS + EMO_ROUTER_MAX_TOP_K];
     __shared__ SmoothingTile tile;

@@ -100,6 +100,7 @@ fn pools<B: Backend>(b: &B, bias: Option<&[f64]>, temperature: f64) -> (Vec<u8>,
         sizes: hold(b, &[1, 1]).all(),
         keep: keep.all_mut(),
         scores: scores.all_mut(),
+        entropy: None,
     })
     .unwrap();
     (keep.get(), scores.reals())
@@ -128,4 +129,15 @@ fn pools_are_made_of_the_scores_that_tokens_route_by() {
             assert!((expected[expert] - (probs[expert] + probs[3 + expert])).abs() < 1e-12);
         }
     }
+}
+
+#[test]
+fn entropies_of_documents_are_those_of_their_normalised_scores() {
+    // All alike, one expert alone, halves, nothing.
+    let scores = [3.0, 3.0, 3.0, 3.0, 0.0, 7.0, 0.0, 0.0, 2.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0];
+    let found = emo::reference::pool::entropies(&scores, 4);
+    for (found, expected) in found.iter().zip([4f64.ln(), 0.0, 2f64.ln(), 0.0]) {
+        assert!((found - expected).abs() < 1e-15, "{found}, expected {expected}");
+    }
+    assert!(emo::reference::pool::entropies(&[1.0, f64::NAN], 2)[0].is_nan());
 }

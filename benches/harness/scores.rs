@@ -57,6 +57,7 @@ impl<'b, B: Backend> Scores<'b, B> {
             sizes: self.sizes.all(),
             keep: self.keep.all_mut(),
             scores: scores.all_mut(),
+            entropy: None,
         })
     }
 

@@ -12,7 +12,8 @@ enum {
     EMO_SITE_LOSS_OFFSETS = EMO_FAMILY_LOSSES * 256 + 1,
     EMO_SITE_LOSS_SEGMENT = EMO_FAMILY_LOSSES * 256 + 2,
     EMO_SITE_LOSS_DOMAIN = EMO_FAMILY_LOSSES * 256 + 3,
-    EMO_SITE_LOSS_INVERSE = EMO_FAMILY_LOSSES * 256 + 4
+    EMO_SITE_LOSS_INVERSE = EMO_FAMILY_LOSSES * 256 + 4,
+    EMO_SITE_LOSS_TWICE = EMO_FAMILY_LOSSES * 256 + 5 /* a row that two slots name */
 };
 
 /* Scores and their gradient, cut into blocks of tokens. */
@@ -70,6 +71,7 @@ struct EmoRedundancy {
     void *drows;              /* [tokens * top_k, width] */
     double factor;            /* coefficient over the number of pairs; 0 without pairs */
     double *partial;          /* [blocks] */
+    uint32_t *marks;          /* [1 + tokens * top_k / 32, rounded up], zeros: 1 where something is wrong, then a bit a row */
     uint32_t tokens;
     uint32_t top_k;
     uint32_t routed_k;

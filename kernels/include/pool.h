@@ -19,6 +19,7 @@ struct EmoPool {
     double *partial;         /* [blocks of tokens, 2, routed]: see kernels/pool.cu */
     uint8_t *keep;           /* [segments, routed] */
     float *scores;           /* [segments, routed] */
+    float *entropy;          /* [segments] or null */
     double temperature;
     uint32_t tokens;
     uint32_t experts;

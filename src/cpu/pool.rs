@@ -27,6 +27,7 @@ pub(super) fn keep<T: Storage>(cpu: &Cpu<T>, args: Keep<'_, Cpu<T>>) -> Result<(
         return Ok(());
     }
     let keep = DisjointMut::new(args.keep);
+    let entropies = args.entropy.map(DisjointMut::new);
     cpu.threads.for_each_chunk(args.scores, routed, |segment, score, _| {
         let tokens = args.segments.offsets[segment] as usize..args.segments.offsets[segment + 1] as usize;
         let logits = &args.logits[tokens.start * experts..tokens.end * experts];
@@ -38,9 +39,24 @@ pub(super) fn keep<T: Storage>(cpu: &Cpu<T>, args: Keep<'_, Cpu<T>>) -> Result<(
             inverse_temperature: (1.0 / args.temperature) as f32,
         };
         let free = routed - args.forced;
-        cpu.isa.dispatch(Document { logits, experts, scale, free, places, score, keep });
+        cpu.isa.dispatch(Document { logits, experts, scale, free, places, score: &mut *score, keep });
+        if let Some(entropies) = &entropies {
+            // SAFETY: a segment's element belongs to one task.
+            let target = unsafe { entropies.slice_mut(segment..segment + 1) };
+            target[0] = entropy(score);
+        }
     });
     Ok(())
+}
+
+/// `-sum_i p_i ln p_i` of scores divided by their sum; 0 where there are none.
+fn entropy(score: &[f32]) -> f32 {
+    let sum: f64 = score.iter().map(|&s| f64::from(s)).sum();
+    let term = |&s: &f32| {
+        let p = f64::from(s) / sum;
+        if s == 0.0 { 0.0 } else { -p * libm::log(p) }
+    };
+    score.iter().map(term).sum::<f64>() as f32
 }
 
 /// What turns logits into the exponents of a softmax.
@@ -52,6 +68,12 @@ struct Scale<'a> {
 }
 
 impl Scale<'_> {
+    /// Whether a biased logit is NaN. Slow, for rows without a maximum.
+    #[cold]
+    fn any_nan(&self, z: &[f32]) -> bool {
+        (0..z.len()).any(|at| (z[at] + self.bias.map_or(0.0, |bias| bias[at])).is_nan())
+    }
+
     /// `z + bias` of the experts `at..end`, one vector, `-inf` beyond.
     #[inline(always)]
     fn biased<S: Simd>(&self, s: S, z: &[f32], at: usize, end: usize) -> S::F {
@@ -118,8 +140,8 @@ impl Kernel for Document<'_> {
     }
 }
 
-/// The greatest biased logit, and 1 over the sum of exponentials above it: what turns logits into probabilities. A row
-/// without a finite maximum has none.
+/// The greatest biased logit, and 1 over the sum of exponentials above it: what turns logits into probabilities. A row of
+/// `-inf` has none; a NaN, which no maximum sees, makes all of them NaN.
 #[inline(always)]
 fn shift_and_factor<S: Simd>(s: S, scale: Scale<'_>, z: &[f32]) -> (f32, f32) {
     let vectors = (0..z.len()).step_by(S::LANES).map(|at| (at, z.len().min(at + S::LANES)));
@@ -129,7 +151,7 @@ fn shift_and_factor<S: Simd>(s: S, scale: Scale<'_>, z: &[f32]) -> (f32, f32) {
     }
     let max = s.reduce_max(max);
     if max == f32::NEG_INFINITY {
-        return (0.0, 0.0);
+        return (0.0, if scale.any_nan(z) { f32::NAN } else { 0.0 });
     }
     let mut sum = s.splat(0.0);
     for (at, end) in vectors {

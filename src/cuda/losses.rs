@@ -1,9 +1,9 @@
 //! Losses on routing: kernels/losses.cu and kernels/redundancy.cu.
 
-use crate::Result;
 use crate::ops::losses::{
     DomainConsistency, LoadBalance, MutualInformation, Redundancy, SequenceConsistency,
 };
+use crate::{Error, Result};
 
 use super::buffer::{CudaView, CudaViewMut};
 use super::context::SCRATCH;
@@ -11,12 +11,12 @@ use super::launch::{Grid, rows, size};
 use super::module::kernels;
 use super::params::{
     EMO_LOSS_PARTS, EMO_LOSS_THREADS, EMO_LOSS_WARPS, EMO_SITE_LOSS_DOMAIN, EMO_SITE_LOSS_INVERSE,
-    EMO_SITE_LOSS_OFFSETS, EMO_SITE_LOSS_SEGMENT, EmoDomainConsistency, EmoLoadBalance, EmoMutualInformation,
-    EmoRedundancy, EmoScores, EmoSequenceConsistency,
+    EMO_SITE_LOSS_OFFSETS, EMO_SITE_LOSS_SEGMENT, EMO_SITE_LOSS_TWICE, EmoDomainConsistency, EmoLoadBalance,
+    EmoMutualInformation, EmoRedundancy, EmoScores, EmoSequenceConsistency,
 };
 use super::status::Site;
 use super::sum_rows::{Sum, sum_rows};
-use super::{Cuda, CudaStorage, pool};
+use super::{Cuda, CudaStorage, memory, pool};
 
 /// The index arguments that kernels check.
 pub(super) const SITES: &[Site] = &[
@@ -24,7 +24,11 @@ pub(super) const SITES: &[Site] = &[
     Site { site: EMO_SITE_LOSS_SEGMENT, op: "domain_consistency", arg: "segments.of_token" },
     Site { site: EMO_SITE_LOSS_DOMAIN, op: "domain_consistency", arg: "domain" },
     Site { site: EMO_SITE_LOSS_INVERSE, op: "redundancy", arg: "inverse" },
+    Site { site: EMO_SITE_LOSS_TWICE, op: "redundancy", arg: "a row's slots in inverse" },
 ];
+
+/// Most slots of a redundancy: each has a bit of the scratch memory.
+const MOST_SLOTS: usize = 1 << 24;
 
 /// Columns of a warp.
 const LANES: u32 = 32;
@@ -213,14 +217,21 @@ pub(super) fn redundancy<S: CudaStorage>(cuda: &Cuda<S>, args: Redundancy<'_, Cu
     let per_block = tokens.div_ceil(EMO_LOSS_PARTS as usize).max(1);
     let blocks = size(OP, "tokens", tokens.div_ceil(per_block))?;
     let pairs = tokens as f64 * (routed_k * routed_k.saturating_sub(1)) as f64 / 2.0;
+    let slots = tokens * args.top_k;
+    if slots > MOST_SLOTS {
+        return Err(Error::argument(OP, "tokens", "at most 2^24 slots on a CUDA device", slots));
+    }
+    let words = 1 + slots.div_ceil(32);
     let mut scratch = cuda.scratch();
-    let partial = scratch.pointer(blocks as usize)?;
+    let partial: *mut f64 = scratch.pointer(blocks as usize + words.div_ceil(2))?;
+    let marks = partial.wrapping_add(blocks as usize).cast::<u32>();
     let params = EmoRedundancy {
         inverse: cuda.read(args.inverse)?,
         rows: cuda.read(args.rows)?.cast(),
         drows: cuda.write(&args.drows)?.cast(),
         factor: if pairs > 0.0 { args.coefficient / pairs } else { 0.0 },
         partial,
+        marks,
         tokens: rows(OP, "tokens * top_k", tokens * args.top_k)? / size(OP, "top_k", args.top_k)?,
         top_k: size(OP, "top_k", args.top_k)?,
         routed_k: size(OP, "routed_k", routed_k)?,
@@ -232,9 +243,12 @@ pub(super) fn redundancy<S: CudaStorage>(cuda: &Cuda<S>, args: Redundancy<'_, Cu
         return Ok(());
     }
     // SAFETY: `check` has compared every length with the shape, inside which the kernel stays: rows are compared with their
-    // number before they are followed. The scratch memory, which is ours until the guard is dropped, holds a partial loss
-    // for each block.
+    // number and marked before they are followed. The scratch memory, which is ours until the guard is dropped, holds a partial
+    // loss for each block, and behind those the marks.
     unsafe {
+        memory::clear(cuda, marks as u64, words * size_of::<u32>())?;
+        let slots = Grid::line(size(OP, "tokens", slots)?.div_ceil(EMO_LOSS_THREADS), EMO_LOSS_THREADS);
+        cuda.launch(kernels::REDUNDANCY_MARK, slots, &params)?;
         cuda.launch(kernels::REDUNDANCY, grid(blocks), &params)?;
         add_loss(cuda, partial, blocks, 1.0, &args.loss)
     }

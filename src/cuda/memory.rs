@@ -58,9 +58,18 @@ pub(super) fn zero<S: CudaStorage, T: Element>(cuda: &Cuda<S>, target: CudaViewM
     if target.is_empty() {
         return Ok(());
     }
-    cuda.bind()?;
     // SAFETY: `target` holds that many bytes, and zeros are a valid `T`.
-    let set = unsafe { result::memset_d8_async(pointer, 0, target.size(), cuda.stream().cu_stream()) };
+    unsafe { clear(cuda, pointer, target.size()) }
+}
+
+/// Enqueues zeros.
+///
+/// # Safety
+/// At `pointer` lie as many bytes of this context, of which zeros are valid, until the work is enqueued.
+pub(super) unsafe fn clear<S: CudaStorage>(cuda: &Cuda<S>, pointer: u64, bytes: usize) -> Result<()> {
+    cuda.bind()?;
+    // SAFETY: the caller's promise.
+    let set = unsafe { result::memset_d8_async(pointer, 0, bytes, cuda.stream().cu_stream()) };
     set.map_err(|error| failed("zero", error))
 }
 

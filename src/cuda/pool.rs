@@ -76,6 +76,7 @@ fn choose<S: CudaStorage>(cuda: &Cuda<S>, smoothing: EmoSmoothing, args: Keep<'_
         partial: scratch.pointer(2 * blocks * args.routed)?,
         keep: cuda.write(&args.keep)?,
         scores: cuda.write(&args.scores)?,
+        entropy: cuda.write_optional(&args.entropy)?,
         temperature: args.temperature,
         tokens: rows(OP, "tokens", args.tokens)?,
         experts: size(OP, "experts", args.experts)?,

@@ -32,6 +32,9 @@ pub struct Keep<'a, B: Backend> {
     pub keep: B::ViewMut<'a, u8>,
     /// Output `[segments, E_r]`: the scores.
     pub scores: ViewMut<'a, B>,
+    /// Output `[segments]`: `H_D = -sum_i p_i ln p_i` in nats, where `p = score_D / sum_j score_D[j]` over all `E_r` routed
+    /// experts, kept or not; 0 for a document without scores. Between 0 (one expert) and `ln E_r` (all alike).
+    pub entropy: Option<ViewMut<'a, B>>,
 }
 
 impl<B: Backend> Keep<'_, B> {
@@ -66,7 +69,8 @@ impl<B: Backend> Keep<'_, B> {
         )?;
         length(OP, "sizes", &self.sizes, &[self.segments.count()])?;
         length(OP, "keep", &self.keep, &[self.segments.count(), self.routed])?;
-        length(OP, "scores", &self.scores, &[self.segments.count(), self.routed])
+        length(OP, "scores", &self.scores, &[self.segments.count(), self.routed])?;
+        optional(OP, "entropy", &self.entropy, &[self.segments.count()])
     }
 }
 

@@ -96,6 +96,9 @@ pub(super) fn pool_keep<S: Real>(args: pool::Keep<'_, OracleIn<S>>) -> Result<()
     let logits: Vec<f64> = args.logits.iter().enumerate().map(scaled).collect();
     let scores = reference::pool::scores(&logits, args.experts, args.routed, args.segments.offsets);
     let keep = reference::pool::select(&scores, args.routed, args.sizes, args.forced);
+    if let Some(entropy) = args.entropy {
+        entropy.copy_from_slice(&reference::pool::entropies(&scores, args.routed));
+    }
     args.scores.copy_from_slice(&scores);
     args.keep.iter_mut().zip(keep).for_each(|(target, keep)| *target = u8::from(keep));
     Ok(())

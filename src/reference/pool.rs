@@ -54,6 +54,17 @@ pub fn scores(logits: &[f64], experts: usize, routed: usize, offsets: &[u32]) ->
     scores
 }
 
+/// Entropy `[n]` in nats of each document's scores `[n, E_r]` after division by their sum: `-Σ_i p_i ln p_i` with
+/// `0 ln 0 = 0`, and 0 where all scores are 0. NaN where a score is NaN.
+pub fn entropies(scores: &[f64], routed: usize) -> Vec<f64> {
+    let entropy = |score: &[f64]| {
+        let sum: f64 = score.iter().sum();
+        let term = |s: &f64| if *s == 0.0 { 0.0 } else { -(s / sum) * (s / sum).ln() };
+        score.iter().map(term).sum()
+    };
+    scores.chunks_exact(routed).map(entropy).collect()
+}
+
 /// Keep mask `[n, E_r]` (true = in the pool) from document scores `[n, E_r]`, one pool size a document and the number of
 /// forced experts.
 pub fn select(scores: &[f64], routed: usize, sizes: &[u32], forced: usize) -> Vec<bool> {

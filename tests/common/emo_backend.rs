@@ -224,6 +224,7 @@ impl<B: Backend> KernelBackend for Ops<'_, B> {
             sizes: hold(self.backend, sizes).all(),
             keep: keep.all_mut(),
             scores: scores.all_mut(),
+            entropy: None,
         }).unwrap();
         keep.get().into_iter().map(|keep| keep == 1).collect()
     }

@@ -246,6 +246,7 @@ fn call_everything(seed: u64, cpu: &Cpu) {
         sizes: &r.indices(count, experts + 2),
         keep: &mut r.bytes(count * routed),
         scores: &mut r.reals(count * routed),
+        entropy: Some(&mut r.reals(count)),
     });
 
     let always_active = if r.below(4) == 0 { r.indices(1, routed) } else { vec![] };

@@ -132,6 +132,11 @@ fn smoothings() {
     }
 }
 
+/// NaN as -1, which no score and no entropy is: NaN equals nothing.
+fn comparable(values: Vec<f64>) -> Vec<f64> {
+    values.into_iter().map(|value| if value.is_nan() { -1.0 } else { value }).collect()
+}
+
 struct Pool {
     case: Routing,
     forced: usize,
@@ -149,7 +154,7 @@ impl Call for Pool {
         let count = case.offsets.len() - 1;
         let sizes: Vec<u32> = (0..count).map(|i| (i * 3 + 1) as u32 % (case.routed() as u32 + 2)).collect();
         let mut keep = hold(b, &vec![7u8; count * case.routed()]);
-        let mut scores = unset(b, count * case.routed());
+        let (mut scores, mut entropy) = (unset(b, count * case.routed()), unset(b, count));
         b.pool_keep(pool::Keep {
             tokens: case.tokens(),
             experts: case.experts,
@@ -162,9 +167,14 @@ impl Call for Pool {
             sizes: hold(b, &sizes).all(),
             keep: keep.all_mut(),
             scores: scores.all_mut(),
+            entropy: Some(entropy.all_mut()),
         })
         .unwrap();
-        vec![("keep", keep.get().into_iter().map(f64::from).collect()), ("scores", scores.reals())]
+        vec![
+            ("keep", keep.get().into_iter().map(f64::from).collect()),
+            ("scores", comparable(scores.reals())),
+            ("entropy", comparable(entropy.reals())),
+        ]
     }
 }
 
@@ -172,6 +182,43 @@ impl Call for Pool {
 fn pools() {
     for forced in [0, 1] {
         routings().into_iter().for_each(|case| agree(&Pool { case, forced }));
+    }
+}
+
+/// A token with a NaN spoils its own document, whose experts are then ahead of none; a token with nothing but `-inf` adds
+/// nothing. Other documents do not notice.
+#[test]
+fn pools_of_nan_and_infinity() {
+    let experts = 9;
+    // One document longer than the blocks that kernels cut, and an empty one.
+    let offsets = vec![0, 3, 150, 150, 152, 155];
+    let plain: Vec<f64> = values(155 * experts, 78).into_iter().map(|z| 4.0 * z).collect();
+    let nothing = [f64::NEG_INFINITY; 9];
+    let mut mixed = nothing;
+    mixed[3] = f64::NAN;
+    let mut endless = nothing;
+    endless[..2].fill(f64::INFINITY);
+    let mut one = plain[..experts].to_vec();
+    one[4] = f64::NAN;
+    for (token, row) in [
+        (151, nothing.to_vec()),
+        (1, one),
+        (149, mixed.to_vec()),
+        (40, endless.to_vec()),
+        (4, vec![f64::NAN; 9]),
+    ] {
+        let mut logits = plain.clone();
+        logits[token * experts..][..experts].copy_from_slice(&row);
+        let case = Routing {
+            name: "NaN",
+            offsets: offsets.clone(),
+            experts,
+            top_k: 2,
+            shared: 1,
+            logits,
+            keep: None,
+        };
+        agree(&Pool { case, forced: 1 });
     }
 }
 

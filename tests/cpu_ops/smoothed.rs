@@ -3,9 +3,9 @@
 use crate::agree::{Call, Outputs, values, widen};
 use crate::device::{hold, reals, segments, unset, unset_indices};
 use crate::machines::agree;
-use emo::Backend;
 use emo::ops::router::{KeepMask, RouterConfig, SharedWeight};
 use emo::ops::{pool, router, smoothing};
+use emo::{Backend, Error};
 
 /// Documents of 1, 70 and 130 tokens and one of two, so that they cross the tiles and the blocks that kernels cut.
 const OFFSETS: [u32; 6] = [0, 1, 71, 71, 201, 203];
@@ -39,6 +39,7 @@ impl Call for Smoothed {
 
         let mut for_pool = unset(b, TOKENS * EXPERTS);
         let (mut keep, mut scores) = (hold(b, &vec![7u8; documents * routed]), unset(b, documents * routed));
+        let mut entropy = unset(b, documents);
         let sizes: Vec<u32> = (0..documents as u32).map(|i| 7 + 5 * i).collect();
         b.smoothed_pool(smoothing::Pool {
             smoothing: smoothing::InFront {
@@ -59,6 +60,7 @@ impl Call for Smoothed {
                 sizes: hold(b, &sizes).all(),
                 keep: keep.all_mut(),
                 scores: scores.all_mut(),
+                entropy: Some(entropy.all_mut()),
             },
         })
         .unwrap();
@@ -93,6 +95,7 @@ impl Call for Smoothed {
             ("smoothed for the pool", for_pool.reals()),
             ("keep", keep.get().into_iter().map(f64::from).collect()),
             ("scores", scores.reals()),
+            ("entropy", entropy.reals()),
             ("smoothed for the router", for_router.reals()),
             ("probs", probs.reals()),
             ("weights", weights.reals()),
@@ -184,4 +187,65 @@ fn smoothing_of_other_logits_is_an_error() {
         let error = error.unwrap_err().to_string();
         assert!(error.contains("smoothed_router") && error.contains(named), "{error}");
     }
+}
+
+#[test]
+fn pools_of_other_logits_are_an_error() {
+    let shape =
+        smoothing::Shape { tokens: 2, channels: 4, width: 3, ahead: 0, depthwise: false, renormalise: false };
+    let b = emo::oracle::Oracle;
+    // The shape, how many smoothed logits there is room for, and entropies; the argument that is wrong, if any.
+    for (shape, smoothed, entropies, named) in [
+        (shape, 8, 1, None),
+        (smoothing::Shape { tokens: 1, ..shape }, 8, 1, Some(("smoothed_pool", "shape.tokens"))),
+        (smoothing::Shape { channels: 5, ..shape }, 8, 1, Some(("smoothed_pool", "shape.channels"))),
+        (smoothing::Shape { ahead: 3, ..shape }, 8, 1, Some(("smoothed_pool", "ahead"))),
+        (smoothing::Shape { depthwise: true, ..shape }, 8, 1, Some(("smoothed_pool", "taps"))),
+        (shape, 7, 1, Some(("smoothed_pool", "smoothed"))),
+        (shape, 8, 2, Some(("pool_keep", "entropy"))),
+    ] {
+        let segments = segments(&b, &[0, 2]);
+        let result = b.smoothed_pool(smoothing::Pool {
+            smoothing: smoothing::InFront {
+                shape,
+                segments: segments.all(),
+                taps: reals(&b, &[1.0; 3]).all(),
+                smoothed: unset(&b, smoothed).all_mut(),
+            },
+            pool: pool::Keep {
+                tokens: 2,
+                experts: 4,
+                routed: 4,
+                forced: 0,
+                segments: segments.all(),
+                logits: reals(&b, &[0.0; 8]).all(),
+                bias: None,
+                temperature: 1.0,
+                sizes: hold(&b, &[2]).all(),
+                keep: hold(&b, &[7u8; 4]).all_mut(),
+                scores: unset(&b, 4).all_mut(),
+                entropy: Some(unset(&b, entropies).all_mut()),
+            },
+        });
+        let found = result.err().map(|error| match error {
+            Error::Length { op, arg, .. } | Error::Argument { op, arg, .. } => (op, arg),
+            other => panic!("{other}"),
+        });
+        assert_eq!(found, named);
+    }
+}
+
+#[test]
+fn as_many_sizes_as_documents() {
+    let b = emo::oracle::Oracle;
+    let error = b.pool_sizes(pool::Sizes {
+        seed: 1,
+        step: 2,
+        layer: 3,
+        min: 4,
+        max: 5,
+        documents: hold(&b, &[1u64, 2, 3]).all(),
+        sizes: unset_indices(&b, 2).all_mut(),
+    });
+    assert_eq!(error, Err(Error::Length { op: "pool_sizes", arg: "sizes", expected: 3, found: 2 }));
 }

@@ -2,7 +2,7 @@
 
 use crate::device::{hold, reals, unset};
 use crate::gpu::gpu;
-use emo::ops::{embedding, rms_norm};
+use emo::ops::{embedding, losses, rms_norm};
 use emo::{Backend, Error};
 
 #[test]
@@ -41,4 +41,34 @@ fn an_index_out_of_range_is_reported_at_the_next_wait() {
     assert_eq!(cuda.synchronize(), Ok(()));
     embed(&[1, 0, 1]);
     assert_eq!(y.reals(), [0.25, 0.5, 0.25]);
+}
+
+/// Tokens write the rows that their slots name. Where two name one, or one names none, nothing is learned from any.
+#[test]
+fn redundancy_of_rows_named_twice_is_reported() {
+    let Some(cuda) = gpu::<f32>() else { return };
+    let rows = reals(&cuda, &[1.0, 1.0, 1.0, 2.0, -1.0, 1.0, 0.5, 0.5]);
+    let run = |inverse: &[u32]| {
+        let (mut drows, mut loss) = (unset(&cuda, 8), hold(&cuda, &[0.25f64]));
+        cuda.redundancy(losses::Redundancy {
+            tokens: 2,
+            top_k: 2,
+            routed_k: 2,
+            width: 2,
+            coefficient: 1.0,
+            inverse: hold(&cuda, inverse).all(),
+            rows: rows.all(),
+            drows: drows.all_mut(),
+            loss: loss.all_mut(),
+        })
+        .unwrap();
+        (cuda.synchronize(), drows.reals(), loss.get()[0])
+    };
+    let twice =
+        Error::Index { op: "redundancy", arg: "a row's slots in inverse", position: 3, bound: 2, found: 2 };
+    assert_eq!(run(&[3, 0, 1, 3]), (Err(twice), vec![0.0; 8], 0.25));
+    let beyond = Error::Index { op: "redundancy", arg: "inverse", position: 2, bound: 4, found: 4 };
+    assert_eq!(run(&[3, 0, 4, 1]), (Err(beyond), vec![0.0; 8], 0.25));
+    let (result, drows, loss) = run(&[3, 0, 1, 2]);
+    assert!(result.is_ok() && loss > 0.25 && drows.iter().any(|&gradient| gradient != 0.0), "{drows:?}");
 }

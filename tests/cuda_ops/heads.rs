@@ -40,6 +40,28 @@ fn a_token_without_a_segment_is_alone() {
     assert_eq!(forward(&cuda, shape, &[0, 1, 3], &[0, 1, 1], &qkv).unwrap(), [1.0, 2.0, 4.0]);
 }
 
+/// A segment that ends behind the last token, and one that ends before a token of its own: both are reported, and their
+/// tokens attend to themselves alone.
+#[test]
+fn a_segment_with_a_wrong_end_is_reported() {
+    let Some(cuda) = gpu::<f32>() else { return };
+    let shape = Shape { tokens: 3, heads: 1, kv_heads: 1, head_dim: 1, longest: 3 };
+    let qkv = [0.0, 0.0, 1.0, 0.0, 0.0, 2.0, 0.0, 0.0, 6.0];
+    let report =
+        |offsets: &[u32], of_token: &[u32]| forward(&cuda, shape, offsets, of_token, &qkv).unwrap_err();
+    let behind = Error::Index { op: "attention", arg: "segments.offsets", position: 1, bound: 4, found: 9 };
+    assert_eq!(report(&[0, 9], &[0, 0, 0]), behind);
+    let before = Error::Index {
+        op: "attention",
+        arg: "a token of segments.of_token",
+        position: 1,
+        bound: 1,
+        found: 1,
+    };
+    assert_eq!(report(&[0, 1, 3], &[0, 0, 1]), before);
+    assert_eq!(forward(&cuda, shape, &[0, 1, 3], &[0, 1, 1], &qkv).unwrap(), [1.0, 2.0, 4.0]);
+}
+
 fn forward<B: Backend>(
     backend: &B,
     shape: Shape,

@@ -150,6 +150,7 @@ fn indices_out_of_range_are_reported_at_the_next_wait() {
         sizes: hold(&cuda, &[2]).all(),
         keep: hold(&cuda, &[0u8; 4]).all_mut(),
         scores: unset(&cuda, 4).all_mut(),
+        entropy: None,
     })
     .unwrap();
     let expected = Error::Index { op: "pool_keep", arg: "segments.offsets", position: 1, bound: 3, found: 7 };

@@ -272,6 +272,7 @@ fn run<B: Backend>(b: &B, a: &Attack) {
             sizes: sizes.all(),
             keep: keep.all_mut(),
             scores: scores.all_mut(),
+            entropy: Some(out!(documents).all_mut()),
         });
         let mut written = unset_indices(b, slots);
         let mut chosen = vec![0; slots];

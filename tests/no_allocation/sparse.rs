@@ -74,6 +74,7 @@ pub fn run(b: &Cpu, out: &mut Vec<(&'static str, usize)>) {
         ..RouterConfig::softmax(E, K)
     };
     let routed = E - 1;
+    let mut entropy = wave(2);
     let (gate, select, mut keep, mut scores) =
         (wave(E), wave(routed), vec![0u8; 2 * routed], wave(2 * routed));
     count!(
@@ -91,6 +92,7 @@ pub fn run(b: &Cpu, out: &mut Vec<(&'static str, usize)>) {
             sizes: &sizes,
             keep: &mut keep,
             scores: &mut scores,
+            entropy: Some(&mut entropy),
         })
     );
     let (mut probs, mut weights, mut indices, mut counts) =

@@ -9,8 +9,9 @@ use serde_json::Value;
 use crate::step;
 
 /// Test targets that touch a device: package, target, and which of its tests (all of them where empty).
-const TARGETS: [(&str, &str, &str); 4] = [
+const TARGETS: [(&str, &str, &str); 5] = [
     ("emo", "cuda_ops", ""),
+    ("emo", "cuda_graph", ""),
     ("emo", "vectors", "cuda"),
     ("emo", "hostile_arguments", "gpu"),
     ("trainer", "cuda", ""),

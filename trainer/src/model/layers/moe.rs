@@ -291,6 +291,7 @@ fn route<B: Backend>(
             sizes: cx.batch.pool_sizes(backend, layer.ordinal)?,
             keep: write(backend, &mut cache.keep, scores)?,
             scores: write(backend, &mut scratch.scores, scores)?,
+            entropy: None,
         })?;
     }
     let bias = layer.state.selection_bias.as_ref();
