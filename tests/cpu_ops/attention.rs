@@ -16,8 +16,9 @@ impl Call for Attention {
     fn name(&self) -> String {
         format!("attention {:?} of {:?}", self.shape, self.offsets)
     }
+    /// The keys of a row, and the products of a head's outputs with their gradients, which are taken from rounded outputs.
     fn terms(&self) -> f64 {
-        self.shape.longest as f64 / 8.0
+        self.shape.longest as f64 / 8.0 + self.shape.head_dim as f64 / 16.0
     }
     fn on<B: Backend>(&self, b: &B) -> Outputs {
         let shape = self.shape;

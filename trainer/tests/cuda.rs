@@ -3,7 +3,6 @@
 
 #[path = "../../tests/common/gpu.rs"]
 mod gpu;
-#[allow(dead_code)]
 mod support;
 
 use gpu::gpu;
