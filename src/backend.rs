@@ -2,7 +2,7 @@
 //!
 //! Contracts that each backend keeps:
 //! * ops never allocate and never synchronise: the caller gives inputs, outputs and a workspace whose size a
-//!   `*_workspace` method states (the [`Oracle`](crate::oracle::Oracle) allocates: it is there to be read);
+//!   `*_workspace` method states (the [oracle](crate::oracle) allocates: it is there to be read);
 //! * **activation gradients overwrite (`=`), parameter gradients accumulate (`+=`)**;
 //! * what is large is held in [`Backend::Storage`], what must be exact in [`Backend::Real`];
 //! * results are bit-identical from run to run and for any number of threads;

@@ -31,7 +31,7 @@ pub type Oracle = OracleIn<f64>;
 #[allow(non_upper_case_globals)]
 pub const Oracle: Oracle = OracleIn(PhantomData);
 
-/// Host memory of the [`Oracle`].
+/// Host memory of the [`OracleIn`].
 #[derive(Debug, Clone)]
 pub struct OracleBuffer<T>(Vec<T>);
 
