@@ -76,7 +76,11 @@ fn examples() -> Result<(), String> {
             "examples",
             &mut step::cargo(&["run", "--quiet", "--locked", "-p", "emo", "--example", name]),
         )
-    })
+    })?;
+    // A package of its own, with candle's packages: its processor half runs, its CUDA half needs an installed toolkit.
+    let target = step::root().join("target/candle").display().to_string();
+    let candle = ["run", "--quiet", "--release", "--locked", "--target-dir", &target];
+    step::run("examples", step::cargo(&candle).current_dir(folder.join("candle")))
 }
 
 /// The longest a file may be, by its ending and the start of its place: one sitting's reading.

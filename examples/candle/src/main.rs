@@ -65,8 +65,8 @@ impl CustomOp2 for RmsNorm {
             eps: self.eps,
             x: &x.as_slice::<f32>()?[range(lx)?],
             weight: &w.as_slice::<f32>()?[range(lw)?],
-            y: &mut y,
-            rstd: &mut rstd,
+            y: &mut y[..],
+            rstd: &mut rstd[..],
         };
         self.cpu.rms_norm_forward(args).map_err(candle_core::Error::wrap)?;
         Ok((CpuStorage::F32(y), lx.shape().clone()))
