@@ -191,7 +191,6 @@ pub fn prune(root: &Path, step: u64, keep: usize) -> Result<()> {
     Ok(())
 }
 
-/// File names of a folder, sorted.
 /// A checkpoint's folder, or the newest whole one of a run; another program's checkpoint has no checksums to verify.
 ///
 /// # Errors
@@ -223,6 +222,7 @@ pub fn find(path: &Path) -> Result<PathBuf> {
     Ok(checkpoint)
 }
 
+/// File names of a folder, sorted.
 fn names(path: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(Error::io("list", path))? {

@@ -347,7 +347,7 @@ pub(crate) fn write(config: &ModelConfig) -> Result<Value> {
 }
 
 /// Without what only training uses.
-fn untrained(config: &ModelConfig) -> ModelConfig {
+pub(super) fn untrained(config: &ModelConfig) -> ModelConfig {
     let mut config = config.clone();
     for kind in &mut config.feed_forward {
         if let FeedForward::Moe(moe) = kind {

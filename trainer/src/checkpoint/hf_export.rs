@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::hf_config::{Family, read, write};
+use super::hf_config::{Family, read, untrained, write};
 use super::{Error, Result};
 use crate::model::{FeedForward, ModelConfig};
 
@@ -68,7 +68,7 @@ pub(crate) fn config_json(config: &ModelConfig, family: Family) -> Result<Value>
     }
     // What this file says must be this model, neither more nor less.
     let (back, _) = read(&json)?;
-    match difference(&wanted(config), &wanted(&back)) {
+    match first_difference(&untrained(config), &untrained(&back)) {
         None => Ok(json),
         Some((setting, ours, theirs)) => Err(Error::config(
             &setting,
@@ -77,15 +77,10 @@ pub(crate) fn config_json(config: &ModelConfig, family: Family) -> Result<Value>
     }
 }
 
-/// A model without what only training uses.
-fn wanted(config: &ModelConfig) -> Value {
-    let mut config = config.clone();
-    for kind in &mut config.feed_forward {
-        if let FeedForward::Moe(moe) = kind {
-            moe.forced = 0;
-        }
-    }
-    serde_json::to_value(config).unwrap_or_default()
+/// The first setting in which two models differ: its path and both values.
+pub(crate) fn first_difference(a: &ModelConfig, b: &ModelConfig) -> Option<(String, String, String)> {
+    let json = |config| serde_json::to_value(config).unwrap_or_default();
+    difference(&json(a), &json(b))
 }
 
 /// The first leaf in which two configurations differ: its path and both values.

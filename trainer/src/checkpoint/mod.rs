@@ -22,4 +22,5 @@ pub mod transfer;
 
 pub use error::{Error, Result};
 pub use hf_config::Family;
+pub(crate) use hf_export::first_difference;
 pub use hf_names::HfTensor;

@@ -14,6 +14,7 @@ use crate::checkpoint::{folder, hf};
 use crate::cli::Generate;
 use crate::data::ByteTokenizer;
 use crate::error::{Error, Result};
+use crate::evaluate::text::reads_bytes;
 use crate::model::{Capacity, Inputs, Model};
 
 /// The output of `--json`.
@@ -51,7 +52,7 @@ impl Work for Sampling<'_> {
 fn sample<B: Backend>(backend: Arc<B>, args: &Generate) -> Result<()> {
     let checkpoint = folder::find(&args.checkpoint)?;
     let (config, _) = hf::read_config(&checkpoint)?;
-    if config.vocabulary < ByteTokenizer::VOCABULARY || config.eos_id != Some(ByteTokenizer::EOS) {
+    if !reads_bytes(&config) {
         return Err(Error::checkpoint(
             &checkpoint,
             "was not trained on bytes as tokens, and no other tokeniser is built in",

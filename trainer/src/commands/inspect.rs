@@ -9,7 +9,7 @@ use crate::checkpoint::{Family, folder, hf};
 use crate::cli::Inspect;
 use crate::data::shard::Manifest;
 use crate::error::{Error, Result};
-use crate::model::{FeedForward, Layout};
+use crate::model::{FeedForward, Layout, Tensor};
 use crate::progress::si;
 
 /// Prints what is there.
@@ -74,17 +74,15 @@ fn checkpoint(path: &Path, tensors: bool) -> Result<Value> {
         value["files"] = json!(folder::verify(path).map(|_| "whole: every checksum is right")?);
     }
     if tensors {
-        let named = |name: &str| {
-            let tensors = hf::tensors(&config, &layout, Family::Emo);
-            let range = layout.tensors.iter().find(|tensor| tensor.name == name).map(|t| t.range.clone());
-            let inside =
-                tensors.iter().filter(|t| range.as_ref().is_some_and(|r| r.contains(&t.range.start)));
-            inside.map(|tensor| tensor.name.clone()).next().unwrap_or_default()
+        let stored = hf::tensors(&config, &layout, Family::Emo);
+        let first = |tensor: &Tensor| {
+            let inside = stored.iter().find(|stored| tensor.range.contains(&stored.range.start));
+            inside.map_or("", |stored| stored.name.as_str())
         };
         let each: Vec<Value> = layout
             .tensors
             .iter()
-            .map(|tensor| json!({ "name": tensor.name, "shape": tensor.shape, "first_in_file": named(&tensor.name) }))
+            .map(|tensor| json!({ "name": tensor.name, "shape": tensor.shape, "first_in_file": first(tensor) }))
             .collect();
         value["tensors"] = json!(each);
     }

@@ -8,9 +8,10 @@ use serde::Serialize;
 use crate::checkpoint::transfer::{Settings, Written, transfer};
 use crate::checkpoint::{Family, folder};
 use crate::cli::{Dtype, Export, Import, Transfer};
-use crate::config::{Config, Source};
+use crate::config::Source;
 use crate::data::shard::manifest::TOKENIZER;
 use crate::error::{Error, Result};
+use crate::evaluate::text::run_config;
 use crate::progress::{Mode, Work, si};
 
 /// One JSON line while tensors are copied.
@@ -53,8 +54,7 @@ pub fn import(args: &Import) -> Result<()> {
 
 /// The folder of shards that a run read.
 fn shards(checkpoint: &Path) -> Option<std::path::PathBuf> {
-    let text = std::fs::read_to_string(checkpoint.join(crate::checkpoint::state::CONFIG)).ok()?;
-    let data = Config::from_toml(&text, &[]).ok()?.data;
+    let data = run_config(checkpoint).ok()??.data;
     let first = data.mix.into_iter().next().map_or(data.path, |source| source.path);
     (data.source == Source::Shards).then_some(first)
 }

@@ -11,8 +11,8 @@ use super::optimiser::Optimiser;
 use super::schedule;
 use super::text::Text;
 use crate::checkpoint::folder::{self, Writer};
-use crate::checkpoint::hf;
 use crate::checkpoint::state::{CONFIG, OPTIMISER, STATE, State};
+use crate::checkpoint::{first_difference, hf};
 use crate::config::Config;
 use crate::data::{Batch, BatchStream};
 use crate::error::{Error, Result};
@@ -83,10 +83,9 @@ impl<B: Backend> Session<B> {
             init_std: 0.0,
             ..model.clone()
         };
-        if comparable(&expected) != comparable(&found) {
+        if let Some((setting, there, here)) = first_difference(&comparable(&found), &comparable(&expected)) {
             let message = format!(
-                "`train.init` holds another model than the configuration describes: {}",
-                difference(&found, &expected)
+                "`train.init` holds another model than the configuration describes: `{setting}` is {there} there and {here} here"
             );
             return Err(Error::checkpoint(path, message));
         }
@@ -232,21 +231,6 @@ impl<B: Backend> Session<B> {
         writer.text(CONFIG, &self.config.to_toml()?)?;
         writer.finish()
     }
-}
-
-/// The first setting that differs between two models, for people.
-fn difference(found: &ModelConfig, expected: &ModelConfig) -> String {
-    let json = |model| serde_json::to_value(model).unwrap_or_default();
-    let (found, expected) = (json(found), json(expected));
-    let keys = found.as_object().into_iter().flatten();
-    let mut differing = keys.filter(|(key, value)| expected.get(key) != Some(value));
-    differing.next().map_or_else(
-        || "its layout".into(),
-        |(key, value)| {
-            let other = expected.get(key).map(ToString::to_string).unwrap_or_default();
-            format!("`{key}` is {value} there and {other} here")
-        },
-    )
 }
 
 fn add_losses(sum: &mut Losses, losses: Losses) {
