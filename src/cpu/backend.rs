@@ -151,6 +151,10 @@ impl<S: Storage> Backend for Cpu<S> {
     fn attention_forward(&self, args: ops::attention::Forward<'_, Self>) -> Result<()> {
         attention::forward(self, args)
     }
+    const CACHED_ATTENTION: bool = true;
+    fn attention_cached(&self, args: ops::attention::Cached<'_, Self>) -> Result<()> {
+        attention::cached(self, args)
+    }
     fn attention_backward(&self, args: ops::attention::Backward<'_, Self>) -> Result<()> {
         attention::backward(self, args)
     }
