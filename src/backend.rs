@@ -120,6 +120,9 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// A mutably borrowed range of a buffer.
     type ViewMut<'a, T: Element>: Len + Send;
 
+    /// Whether there is [`Backend::attention_cached`]; elsewhere a sequence that grows is computed again as a whole.
+    const CACHED_ATTENTION: bool;
+
     /// Name and size for people, for example `cpu (AVX-512, 2 threads)`.
     fn describe(&self) -> String;
 
@@ -177,8 +180,6 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn rope(&self, args: rope::Apply<'_, Self>) -> Result<()>;
     /// See [`attention::Forward`].
     fn attention_forward(&self, args: attention::Forward<'_, Self>) -> Result<()>;
-    /// Whether there is [`Backend::attention_cached`]; elsewhere a sequence that grows is computed again as a whole.
-    const CACHED_ATTENTION: bool;
     /// See [`attention::Cached`].
     ///
     /// # Errors
