@@ -23,7 +23,8 @@ pub(super) const SITES: &[Site] = &[
 pub(super) fn no_cached() -> Error {
     Error::Backend {
         backend: "cuda",
-        message: "attention_cached has no kernel yet; run the whole sequence through attention_forward".into(),
+        message: "attention_cached has no kernel yet; run the whole sequence through attention_forward"
+            .into(),
     }
 }
 

@@ -104,7 +104,11 @@ pub(super) fn attention_cached<S: Real>(args: attention::Cached<'_, OracleIn<S>>
         let start = args.slots[segment] as usize * args.shape.longest * kept;
         let now = start + args.past[segment] as usize * kept;
         let new = &qkv[tokens.start * row..tokens.end * row];
-        out.extend(reference::attention::cached(&attention_shape(args.shape), new, &wide(&args.cache[start..now])));
+        out.extend(reference::attention::cached(
+            &attention_shape(args.shape),
+            new,
+            &wide(&args.cache[start..now]),
+        ));
         for (token, target) in tokens.zip(args.cache[now..].chunks_exact_mut(kept)) {
             target.copy_from_slice(&args.qkv[(token + 1) * row - kept..(token + 1) * row]);
         }

@@ -1,5 +1,7 @@
 //! The command line: what can be said, with an example in every `--help`.
 
+mod generate;
+
 use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,6 +9,8 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Storage;
+
+pub use generate::Generate;
 
 /// Pretrain EMO, a mixture-of-experts language model whose modules emerge from document boundaries.
 #[derive(Debug, Parser)]
@@ -36,9 +40,7 @@ Ctrl-C finishes the step, saves, and prints the command that continues the run b
     #[command(after_help = "Example:\n  trainer plan quickstart\n  trainer plan emo-1b14b --json")]
     Plan(Plan),
     /// Continue a text with a trained model.
-    #[command(
-        after_help = "Example:\n  trainer generate --checkpoint runs/quickstart-0 --prompt 'pub fn ' --tokens 200"
-    )]
+    #[command(after_help = generate::HELP)]
     Generate(Generate),
     /// Measure bits per byte of held-out text, by domain.
     #[command(after_help = "\
@@ -132,41 +134,6 @@ pub struct Plan {
     /// The configuration.
     #[command(flatten)]
     pub source: Source,
-}
-
-/// `trainer generate`.
-#[derive(Debug, Args)]
-pub struct Generate {
-    /// A run's folder (its last checkpoint) or one checkpoint.
-    #[arg(long, value_name = "DIR")]
-    pub checkpoint: PathBuf,
-    /// The text to continue.
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub prompt: String,
-    /// How many tokens to add at most.
-    #[arg(long, value_name = "N", default_value_t = 200)]
-    pub tokens: usize,
-    /// Divides the logits; 0 always takes the likeliest token.
-    #[arg(long, value_name = "T", default_value_t = 0.8)]
-    pub temperature: f64,
-    /// Draw among the likeliest tokens that together have this probability.
-    #[arg(long, value_name = "P", default_value_t = 0.95)]
-    pub top_p: f64,
-    /// Seed of the draws.
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    pub seed: u64,
-    /// Threads; 0 = all cores.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub threads: usize,
-    /// Where to compute: auto, cpu, cuda or cuda:N.
-    #[arg(long, value_name = "DEVICE", default_value_t)]
-    pub device: Device,
-    /// What activations and matrices are held in; checkpoints are f32 in either case.
-    #[arg(long, value_enum, default_value_t)]
-    pub storage: Storage,
-    /// Print one JSON object.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `trainer eval`.

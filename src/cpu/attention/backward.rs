@@ -85,7 +85,8 @@ impl<T: Storage> Inputs<'_, T> {
         scratch: &mut [f32],
     ) {
         let packed = self.packed;
-        let (heads, d, m, scale) = (packed.shape.heads, packed.shape.head_dim, queries.len(), scale(packed.shape));
+        let (heads, d, m, scale) =
+            (packed.shape.heads, packed.shape.head_dim, queries.len(), scale(packed.shape));
         let (p, scratch) = scratch.split_at_mut(QUERIES * KEYS);
         let (ds, scratch) = scratch.split_at_mut(QUERIES * KEYS);
         let scratch = &mut scratch[..product_scratch(packed.shape)];

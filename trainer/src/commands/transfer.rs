@@ -35,11 +35,11 @@ pub fn export(args: &Export) -> Result<()> {
     let checkpoint = folder::find(&args.checkpoint)?;
     let family = args.family.into();
     let written = copy(&checkpoint, family, &args.transfer)?;
-    // A checkpoint of a run on shards names the shards, and they have the tokenizer.
+    // Beside the weights; a checkpoint without one may name shards that have it.
     let tokenizer = args.transfer.out.join(TOKENIZER);
-    if let (false, Some(shards)) = (tokenizer.exists(), shards(&checkpoint)) {
-        let source = shards.join(TOKENIZER);
-        if source.exists() {
+    if !tokenizer.exists() {
+        let folders = std::iter::once(checkpoint.clone()).chain(shards(&checkpoint));
+        if let Some(source) = folders.map(|folder| folder.join(TOKENIZER)).find(|path| path.exists()) {
             std::fs::copy(&source, &tokenizer).map_err(Error::io("copy", &source))?;
         }
     }

@@ -12,6 +12,7 @@ use crate::model::activations::{Capacity, Planner, Purpose, read, upload, write}
 use crate::model::config::{ModelConfig, Moe};
 use crate::model::layers::moe_losses;
 use crate::model::objective::Coefficients;
+use crate::model::past::{Growth, LayerPast};
 
 /// Parameters of one layer.
 #[derive(Clone, Copy)]
@@ -195,7 +196,8 @@ fn smoothing_shape(moe: &Moe, tokens: usize) -> Option<smoothing::Shape> {
 }
 
 impl<B: Backend> Layer<'_, B> {
-    fn taps<'s>(&'s self, cx: &'s Context<'_, B>) -> Result<Option<View<'s, B>>> {
+    /// Taps of the smoothing filter, fixed or learned.
+    pub fn taps<'s>(&'s self, cx: &'s Context<'_, B>) -> Result<Option<View<'s, B>>> {
         match (&self.state.taps, self.weights.taps) {
             (Some(taps), _) => Ok(Some(read(cx.backend, taps, self.moe.taps())?)),
             (None, Some(range)) => Ok(Some(cx.weight(range)?)),
@@ -225,8 +227,9 @@ pub(crate) fn forward<B: Backend>(
     cache: &mut Cache<B>,
     scratch: &mut Scratch<B>,
     workspace: &mut B::Buffer<B::Real>,
+    past: Option<(&mut Growth<B>, &mut LayerPast<B>)>,
 ) -> Result<()> {
-    route(cx, layer, x, cache, scratch)?;
+    route(cx, layer, x, cache, scratch, past)?;
     let (backend, tokens, d) = (cx.backend, cx.tokens(), cx.config.width);
     let rows = tokens * layer.moe.top_k;
     backend.plan(permutation::Plan {
@@ -256,6 +259,7 @@ fn route<B: Backend>(
     x: &B::Buffer<B::Storage>,
     cache: &mut Cache<B>,
     scratch: &mut Scratch<B>,
+    past: Option<(&mut Growth<B>, &mut LayerPast<B>)>,
 ) -> Result<()> {
     let (backend, tokens, moe) = (cx.backend, cx.tokens(), layer.moe);
     let (elements, routed) = (tokens * moe.experts, moe.routed());
@@ -269,13 +273,16 @@ fn route<B: Backend>(
     if let (Some(raw), Some(shape), Some(taps)) =
         (&cache.raw_logits, smoothing_shape(moe, tokens), layer.taps(cx)?)
     {
-        backend.smoothing_forward(smoothing::Forward {
-            shape,
-            segments: cx.batch.routing(backend)?,
-            x: read(backend, raw, elements)?,
-            taps,
-            y: write(backend, &mut cache.logits, elements)?,
-        })?;
+        match past {
+            None => backend.smoothing_forward(smoothing::Forward {
+                shape,
+                segments: cx.batch.routing(backend)?,
+                x: read(backend, raw, elements)?,
+                taps,
+                y: write(backend, &mut cache.logits, elements)?,
+            })?,
+            Some((growth, past)) => growth.smooth(cx, layer, shape, raw, past, &mut cache.logits)?,
+        }
     }
     if cx.batch.pools {
         let scores = cx.batch.routing_count() * routed;
