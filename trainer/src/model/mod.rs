@@ -25,7 +25,7 @@ use emo::ops::router::RouterConfig;
 use emo::{Error, Result};
 
 pub use activations::{Capacity, Entry, Planner, Purpose};
-pub use config::{Dense, FeedForward, ModelConfig, Moe, NormPlacement, QkNorm, Smoothing};
+pub use config::{Dense, FeedForward, Kept, ModelConfig, Moe, NormPlacement, QkNorm, Smoothing};
 pub use inputs::{Inputs, Segments};
 pub use inspect::Routing;
 pub use layout::{FeedForwardLayout, Init, Layer, Layout, Tensor};

@@ -1,19 +1,11 @@
-//! Arguments of `trainer generate`.
+//! Arguments of the commands that run a trained model: `generate` and `eval`.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Device;
+use super::{Benchmarks, Device};
 use crate::config::Storage;
-
-/// After the help.
-pub(super) const HELP: &str = "\
-Examples:
-  trainer generate --checkpoint runs/quickstart-0 --prompt 'pub fn ' --tokens 200
-  trainer generate --checkpoint downloads/OLMoE-1B-7B --prompt 'The capital of' --temperature 0 --json
-Text goes to the standard output as it comes, the time of the prompt and of each token to the standard error. It ends at the
-token that ends a document, after --tokens, or where the model's positions end.";
 
 /// `trainer generate`.
 #[derive(Debug, Args)]
@@ -49,6 +41,41 @@ pub struct Generate {
     #[arg(long, value_enum, default_value_t)]
     pub storage: Storage,
     /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `trainer eval`.
+#[derive(Debug, Args)]
+pub struct Eval {
+    /// A run's folder (its last checkpoint) or one checkpoint.
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: PathBuf,
+    /// Shards, or a folder of text files with one sub-folder a domain [default: what the run held out].
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Benchmarks instead of text.
+    #[command(flatten)]
+    pub benchmarks: Benchmarks,
+    /// Rows of each domain at most, spread evenly over it.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub rows: usize,
+    /// Tokens of a row [default: as in training].
+    #[arg(long, value_name = "N")]
+    pub sequence: Option<usize>,
+    /// Rows computed at once.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub batch: usize,
+    /// Threads; 0 = all cores.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    pub device: Device,
+    /// What activations and matrices are held in; checkpoints are f32 in either case.
+    #[arg(long, value_enum, default_value_t)]
+    pub storage: Storage,
+    /// Print one JSON object a line.
     #[arg(long)]
     pub json: bool,
 }
