@@ -1,4 +1,4 @@
-//! `trainer eval`: bits per byte of held-out text, by domain.
+//! `trainer eval`: bits per byte of held-out text, by domain, or benchmarks.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use std::time::Instant;
 use emo::Backend;
 use serde::Serialize;
 
+use super::benchmarks;
 use super::device::{self, Start, Work};
 use crate::checkpoint::{folder, hf};
 use crate::cli::Eval;
@@ -51,7 +52,10 @@ impl Work for Evaluating<'_> {
 
     fn on<B: Backend>(self, backend: B, start: Start) -> Result<()> {
         start.note.iter().for_each(|note| tracing::warn!("{note}"));
-        evaluate(Arc::new(backend), self.0)
+        match self.0.benchmarks.requests[..] {
+            [] => evaluate(Arc::new(backend), self.0),
+            [..] => benchmarks::run(Arc::new(backend), self.0),
+        }
     }
 }
 

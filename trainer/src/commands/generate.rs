@@ -13,7 +13,7 @@ use crate::checkpoint::{folder, hf, tokenizer};
 use crate::cli::Generate;
 use crate::data::Tokenizer;
 use crate::error::{Error, Result};
-use crate::generate::{Decoder, Sampler, Sampling, Stream};
+use crate::generate::{Decoder, Sampler, Sampling, Stream, leave_out_empty};
 use crate::model::ModelConfig;
 
 /// The output of `--json`.
@@ -142,16 +142,6 @@ fn prompt(text: &str, tokenizer: &Tokenizer, config: &ModelConfig) -> Result<Vec
         )));
     }
     Ok(ids)
-}
-
-/// Ids that stand for no text, such as rows that only fill up the table, are never drawn; the end of a document is.
-fn leave_out_empty(logits: &mut [f64], tokenizer: &Tokenizer) {
-    let lengths = tokenizer.byte_lengths();
-    for (id, logit) in logits.iter_mut().enumerate() {
-        if id != tokenizer.identity().eos as usize && lengths.get(id).is_none_or(|&length| length == 0) {
-            *logit = f64::NEG_INFINITY;
-        }
-    }
 }
 
 fn milliseconds(since: Instant) -> f64 {

@@ -1,6 +1,8 @@
 //! Models on text they were not trained on.
 //!
-//! [`held_out`] measures bits per byte by domain, during training and after it; [`text`] finds the text for a checkpoint.
+//! [`held_out`] measures bits per byte by domain, during training and after it; [`text`] finds the text for a checkpoint;
+//! [`requests`] answers benchmarks.
 
 pub mod held_out;
+pub mod requests;
 pub mod text;
