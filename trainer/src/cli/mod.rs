@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 pub use checkpoint::{Dtype, Export, ExportFamily, Import, Inspect, Transfer};
 pub use data::{BuildShards, CheckShards, Data, IdType, Inputs, TrainTokenizer};
 pub use device::Device;
-pub use evaluate::{Eval, Generate};
+pub use evaluate::{Eval, Generate, Retention};
 pub use pretrain::{Plan, Pretrain, ShowConfig, Source};
 
 /// Pretrain EMO, a mixture-of-experts language model whose modules emerge from document boundaries.
@@ -52,6 +52,9 @@ Examples:
   trainer eval --checkpoint runs/quickstart-0
   trainer eval --checkpoint runs/mine-0 --data shards/valid --rows 64 --json")]
     Eval(Eval),
+    /// Measure how much of a model's quality is left in subsets of its experts.
+    #[command(after_help = evaluate::RETENTION)]
+    Retention(Retention),
     /// Show what a checkpoint, a run or a folder of shards holds.
     #[command(
         after_help = "Examples:\n  trainer inspect runs/quickstart-0 --tensors\n  trainer inspect shards/train --json"

@@ -7,6 +7,7 @@ mod generate;
 mod inspect;
 mod plan;
 mod pretrain;
+mod retention;
 mod show_config;
 mod transfer;
 
@@ -25,6 +26,7 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Plan(args) => plan::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Retention(args) => retention::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Completions(args) => {
             completions(args);
