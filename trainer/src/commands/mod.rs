@@ -7,6 +7,8 @@ mod generate;
 mod inspect;
 mod plan;
 mod pretrain;
+mod prune;
+mod select;
 mod show_config;
 mod transfer;
 
@@ -25,6 +27,8 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Plan(args) => plan::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Select(args) => select::run(args),
+        Command::Prune(args) => prune::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Completions(args) => {
             completions(args);
