@@ -12,6 +12,7 @@ pub(super) const HELP: &str = "\
 Examples:
   trainer generate --checkpoint runs/quickstart-0 --prompt 'pub fn ' --tokens 200
   trainer generate --checkpoint downloads/OLMoE-1B-7B --prompt 'The capital of' --temperature 0 --json
+  trainer generate --checkpoint runs/mine-0 --experts code.json --prompt 'pub fn '
 Text goes to the standard output as it comes, the time of the prompt and of each token to the standard error. It ends at the
 token that ends a document, after --tokens, or where the model's positions end.";
 
@@ -27,6 +28,12 @@ pub struct Generate {
     /// A Hugging Face tokenizer.json, or its folder [default: what the checkpoint holds; bytes].
     #[arg(long, value_name = "PATH")]
     pub tokenizer: Option<PathBuf>,
+    /// Use only these experts, as `trainer select` writes them; only they are loaded.
+    #[arg(long, value_name = "FILE")]
+    pub experts: Option<PathBuf>,
+    /// In each layer, use only the M routed experts that the prompt uses most: its document pool. Shared ones come on top.
+    #[arg(long, value_name = "M")]
+    pub pool_size: Option<u32>,
     /// How many tokens to add at most.
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub tokens: usize,
