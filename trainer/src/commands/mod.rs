@@ -7,7 +7,9 @@ mod generate;
 mod inspect;
 mod plan;
 mod pretrain;
+mod prune;
 mod retention;
+mod select;
 mod show_config;
 mod transfer;
 
@@ -27,6 +29,8 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Generate(args) => generate::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Retention(args) => retention::run(args),
+        Command::Select(args) => select::run(args),
+        Command::Prune(args) => prune::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Completions(args) => {
             completions(args);

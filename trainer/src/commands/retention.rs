@@ -134,8 +134,7 @@ fn table(found: &Retention, means: &[MeanRise]) -> String {
     for MeanRise { method, documents, kept: (kept, experts), mean, worst } in means {
         let kept = format!("{kept} of {experts}");
         let (mean, worst) = (100.0 * mean, 100.0 * worst);
-        table +=
-            &format!("\n{:<10} {documents:>9} {kept:>12} {mean:>+10.2}% {worst:>+10.2}%", method.name());
+        table += &format!("\n{:<10} {documents:>9} {kept:>12} {mean:>+10.2}% {worst:>+10.2}%", method.name());
     }
     table
 }

@@ -112,7 +112,8 @@ impl Retention {
         }
         let mut found = Self::default();
         model.set_experts(None)?;
-        let domains: Vec<(usize, String)> = held_out.domains().map(|(d, name)| (d, name.to_owned())).collect();
+        let domains: Vec<(usize, String)> =
+            held_out.domains().map(|(d, name)| (d, name.to_owned())).collect();
         for (domain, name) in &domains {
             if let Some(valid) = held_out.domain(model, *domain)? {
                 found.full.push(Full { domain: name.clone(), bits_per_byte: valid.bits_per_byte });
@@ -132,7 +133,8 @@ impl Retention {
                     let experts_kept: Vec<Vec<u32>> =
                         subset.layers().iter().map(|layer| layer.experts.clone()).collect();
                     model.set_experts(Some(&experts_kept))?;
-                    for (domain, name) in domains.iter().filter(|(_, name)| grid.across || name == chosen_for) {
+                    for (domain, name) in domains.iter().filter(|(_, name)| grid.across || name == chosen_for)
+                    {
                         let Some(valid) = held_out.domain(model, *domain)? else { continue };
                         let full = found.full.iter().find(|full| full.domain == *name);
                         found.subsets.push(Kept {
@@ -142,7 +144,8 @@ impl Retention {
                             chosen_for: chosen_for.clone(),
                             domain: name.clone(),
                             bits_per_byte: valid.bits_per_byte,
-                            rise: valid.bits_per_byte / full.map_or(f64::NAN, |full| full.bits_per_byte) - 1.0,
+                            rise: valid.bits_per_byte / full.map_or(f64::NAN, |full| full.bits_per_byte)
+                                - 1.0,
                         });
                     }
                     model.set_experts(None)?;
