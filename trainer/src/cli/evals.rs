@@ -8,7 +8,8 @@ use clap::Args;
 #[derive(Debug, Args)]
 pub struct Benchmarks {
     /// Answer the requests of these files or folders (requests.jsonl, also .gz); `cargo xtask evals` fetches a collection.
-    #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with_all = ["data", "rows"])]
+    #[arg(long, value_name = "PATH", num_args = 1.., 
+          conflicts_with_all = ["data", "rows", "pool", "pool_size", "pool_sizes", "pool_prompt"])]
     pub requests: Vec<PathBuf>,
     /// The first questions of each benchmark only.
     #[arg(long, value_name = "N", requires = "requests")]

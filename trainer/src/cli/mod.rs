@@ -5,7 +5,10 @@ mod data;
 mod device;
 mod evals;
 mod evaluate;
+mod generate;
 mod pretrain;
+mod retention;
+mod subset;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -13,8 +16,11 @@ pub use checkpoint::{Dtype, Export, ExportFamily, Import, Inspect, Transfer};
 pub use data::{BuildShards, CheckShards, Data, IdType, Inputs, TrainTokenizer};
 pub use device::Device;
 pub use evals::Benchmarks;
-pub use evaluate::{Eval, Generate};
+pub use evaluate::{Eval, Pool};
+pub use generate::Generate;
 pub use pretrain::{Plan, Pretrain, ShowConfig, Source};
+pub use retention::Retention;
+pub use subset::{Prune, Select};
 
 /// Pretrain EMO, a mixture-of-experts language model whose modules emerge from document boundaries.
 #[derive(Debug, Parser)]
@@ -44,20 +50,20 @@ Ctrl-C finishes the step, saves, and prints the command that continues the run b
     #[command(after_help = "Example:\n  trainer plan quickstart\n  trainer plan emo-1b14b --json")]
     Plan(Plan),
     /// Continue a text with a trained model.
-    #[command(after_help = "\
-Examples:
-  trainer generate --checkpoint runs/quickstart-0 --prompt 'pub fn ' --tokens 200
-  trainer generate --checkpoint downloads/OLMoE-1B-7B --prompt 'The capital of' --temperature 0 --json
-Text goes to the standard output as it comes, the time of the prompt and of each token to the standard error. It ends at the
-token that ends a document, after --tokens, or where the model's positions end.")]
+    #[command(after_help = generate::HELP)]
     Generate(Generate),
     /// Measure bits per byte of held-out text, by domain, or answer benchmarks.
-    #[command(after_help = "\
-Examples:
-  trainer eval --checkpoint runs/quickstart-0
-  trainer eval --checkpoint runs/mine-0 --data shards/valid --rows 64 --json
-  trainer eval --checkpoint runs/mine-0 --requests target/evals/piqa target/evals/lambada --limit 200")]
+    #[command(after_help = evaluate::HELP)]
     Eval(Eval),
+    /// Measure how much of a model's quality is left in subsets of its experts.
+    #[command(after_help = retention::HELP)]
+    Retention(Retention),
+    /// Choose the experts that a domain needs, from a few documents or prompts.
+    #[command(after_help = subset::SELECT)]
+    Select(Select),
+    /// Write a smaller checkpoint that keeps only some experts.
+    #[command(after_help = subset::PRUNE)]
+    Prune(Prune),
     /// Show what a checkpoint, a run or a folder of shards holds.
     #[command(
         after_help = "Examples:\n  trainer inspect runs/quickstart-0 --tensors\n  trainer inspect shards/train --json"

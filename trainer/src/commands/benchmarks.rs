@@ -18,6 +18,7 @@ use crate::evaluate::requests::{Benchmark, Likelihood, Metric, read, score};
 use crate::generate::Decoder;
 use crate::model::{Capacity, Model};
 use crate::progress::{Mode, Work};
+use crate::subset::run;
 
 /// Tokens read at once unless told otherwise, as in ai2-olmo-eval.
 const CONTEXT: usize = 2048;
@@ -27,6 +28,8 @@ const CONTEXT: usize = 2048;
 struct Summary {
     event: &'static str,
     checkpoint: PathBuf,
+    /// The file of the experts in use; none = all.
+    experts: Option<PathBuf>,
     sequence: usize,
     seconds: f64,
     benchmarks: Vec<Answered>,
@@ -70,7 +73,7 @@ pub fn run<B: Backend>(backend: Arc<B>, args: &Eval) -> Result<()> {
     let encoder = Encoder { tokenizer, bos: config.bos_id, longest: sequence };
     let tokens = args.batch * sequence;
     let capacity = Capacity { tokens, longest: sequence, domains: 0, redundancy: false, backward: false };
-    let mut model = hf::load(&checkpoint, backend, capacity)?;
+    let mut model = run::load(&checkpoint, args.experts.as_deref(), backend, capacity)?;
     let mut benchmarks = Vec::new();
     for input in &inputs {
         let benchmark = Benchmark::read(input, args.benchmarks.limit)?;
@@ -82,7 +85,8 @@ pub fn run<B: Backend>(backend: Arc<B>, args: &Eval) -> Result<()> {
         println!("{}", table(&benchmarks));
     }
     let seconds = start.elapsed().as_secs_f64();
-    let summary = Summary { event: "summary", checkpoint, sequence, seconds, benchmarks };
+    let experts = args.experts.clone();
+    let summary = Summary { event: "summary", checkpoint, experts, sequence, seconds, benchmarks };
     let words = format!("{} benchmarks in {seconds:.1} s", summary.benchmarks.len());
     Work::counting(Mode::choose(args.json), 0).finish(&summary, &words);
     Ok(())

@@ -15,6 +15,7 @@ use crate::data::Tokenizer;
 use crate::error::{Error, Result};
 use crate::generate::{Decoder, Sampler, Sampling, Stream, leave_out_empty};
 use crate::model::ModelConfig;
+use crate::subset::run;
 
 /// The output of `--json`.
 #[derive(Serialize)]
@@ -67,7 +68,16 @@ fn generate<B: Backend>(backend: Arc<B>, args: &Generate, mut sampler: Sampler) 
     let tokenizer = tokenizer::of(&checkpoint, args.tokenizer.as_deref(), &config)?;
     let prompt = prompt(&args.prompt, &tokenizer, &config)?;
     let longest = config.max_positions.min(prompt.len().saturating_add(args.tokens));
-    let model = hf::load(&checkpoint, backend, Decoder::<B>::capacity(1, longest))?;
+    let mut capacity = Decoder::<B>::capacity(1, longest);
+    if args.pool_size.is_some() {
+        // All of the prompt chooses the pool, at once.
+        capacity.tokens = capacity.tokens.max(prompt.len());
+    }
+    let mut model = run::load(&checkpoint, args.experts.as_deref(), backend, capacity)?;
+    if let Some(size) = args.pool_size {
+        let pool = run::pool_of(&mut model, &prompt, size)?;
+        model.set_experts(Some(&pool.kept()))?;
+    }
     let mut decoder = Decoder::new(model, 1)?;
     let mut out = std::io::stdout().lock();
     let mut show = |text: &str| {

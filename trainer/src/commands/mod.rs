@@ -8,6 +8,9 @@ mod generate;
 mod inspect;
 mod plan;
 mod pretrain;
+mod prune;
+mod retention;
+mod select;
 mod show_config;
 mod transfer;
 
@@ -26,6 +29,9 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Plan(args) => plan::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Retention(args) => retention::run(args),
+        Command::Select(args) => select::run(args),
+        Command::Prune(args) => prune::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Completions(args) => {
             completions(args);

@@ -5,6 +5,8 @@
 
 mod file;
 mod keep;
+pub mod run;
+pub mod select;
 
 use std::collections::BTreeMap;
 
@@ -142,6 +144,12 @@ impl ExpertSubset {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.layers.iter().all(|layer| layer.experts.len() == layer.routed)
+    }
+
+    /// Kept routed experts of the layers with experts, in order.
+    #[must_use]
+    pub fn kept(&self) -> Vec<Vec<u32>> {
+        self.layers.iter().map(|layer| layer.experts.clone()).collect()
     }
 
     /// Keep masks `[E_r]` of the layers with experts, in order: 1 = kept.
