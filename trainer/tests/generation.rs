@@ -166,8 +166,8 @@ fn cached_sequences_are_the_whole_sequences_on_the_processor() {
 fn cached_generation_draws_the_tokens_of_recomputation_with_any_number_of_threads() {
     let generate = |backend: &Arc<Cpu>, config: &ModelConfig, sampling| {
         let mut decoder =
-            Decoder::new(model(backend, config, Decoder::<Cpu>::capacity(1, LONGEST)), 1).unwrap();
-        let mut again = model(backend, config, Decoder::<Cpu>::capacity(1, LONGEST));
+            Decoder::new(model(backend, config, Decoder::<Cpu>::capacity(config, 1, LONGEST)), 1).unwrap();
+        let mut again = model(backend, config, Decoder::<Cpu>::capacity(config, 1, LONGEST));
         let mut sampler = Sampler::new(sampling).unwrap();
         let mut recomputed = sampler.clone();
         let mut next = vec![5, 9, 200];
@@ -193,7 +193,8 @@ fn cached_generation_draws_the_tokens_of_recomputation_with_any_number_of_thread
 fn sequences_that_do_not_fit_are_refused_and_nothing_changes() {
     let backend = Arc::new(Cpu::new(1).unwrap());
     let config = config(Moe::emo(7, 3, 1, 10));
-    let mut decoder = Decoder::new(model(&backend, &config, Decoder::<Cpu>::capacity(2, 8)), 2).unwrap();
+    let mut decoder =
+        Decoder::new(model(&backend, &config, Decoder::<Cpu>::capacity(&config, 2, 8)), 2).unwrap();
     decoder.extend(&[(0, &[1, 2, 3])]).unwrap();
     for (new, words) in [
         (vec![(2, &[1u32][..])], "there are 2 sequences"),
@@ -212,7 +213,7 @@ fn sequences_that_do_not_fit_are_refused_and_nothing_changes() {
 fn checkpoint(folder: &Path, prompt: &str, ends: bool) {
     let backend = Arc::new(Cpu::new(1).unwrap());
     let config = config(Moe::emo(7, 3, 1, 10));
-    let mut model = model(&backend, &config, Decoder::<Cpu>::capacity(1, LONGEST));
+    let mut model = model(&backend, &config, Decoder::<Cpu>::capacity(&config, 1, LONGEST));
     let ids: Vec<u32> = prompt.bytes().map(u32::from).collect();
     model.forward(&Inputs::rows(ids.clone(), 1, ids.len())).unwrap();
     let hidden = model.final_hidden().unwrap();

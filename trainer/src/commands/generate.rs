@@ -68,7 +68,7 @@ fn generate<B: Backend>(backend: Arc<B>, args: &Generate, mut sampler: Sampler) 
     let tokenizer = tokenizer::of(&checkpoint, args.tokenizer.as_deref(), &config)?;
     let prompt = prompt(&args.prompt, &tokenizer, &config)?;
     let longest = config.max_positions.min(prompt.len().saturating_add(args.tokens));
-    let mut capacity = Decoder::<B>::capacity(1, longest);
+    let mut capacity = Decoder::<B>::capacity(&config, 1, longest);
     if args.pool_size.is_some() {
         // All of the prompt chooses the pool, at once.
         capacity.tokens = capacity.tokens.max(prompt.len());
