@@ -199,7 +199,7 @@ impl Source {
         }
     }
 
-    fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f64>> {
+    pub(super) fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f64>> {
         self.file(name)?.floats(name, shape)
     }
 

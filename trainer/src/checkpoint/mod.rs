@@ -11,6 +11,7 @@
 //! | `manifest.json` | length and CRC-32 of each of these |
 
 mod error;
+mod files;
 pub mod folder;
 pub mod hf;
 mod hf_config;
@@ -19,6 +20,7 @@ mod hf_names;
 pub mod safetensors;
 pub mod state;
 pub mod transfer;
+pub(crate) mod weights;
 
 pub use error::{Error, Result};
 pub use hf_config::Family;
