@@ -3,11 +3,15 @@
 mod data;
 mod device;
 mod eval;
+mod finetune;
 mod generate;
+mod grow;
 mod inspect;
+mod merge;
 mod plan;
 mod pretrain;
 mod show_config;
+mod subset;
 mod transfer;
 
 use clap::CommandFactory;
@@ -25,6 +29,10 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Plan(args) => plan::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Finetune(args) => finetune::run(args),
+        Command::Merge(args) => merge::run(args),
+        Command::Subset(args) => subset::run(args),
+        Command::Grow(args) => grow::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Completions(args) => {
             completions(args);

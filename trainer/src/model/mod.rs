@@ -24,7 +24,7 @@ use emo::ops::rope;
 use emo::ops::router::RouterConfig;
 
 pub use activations::{Capacity, Entry, Planner, Purpose};
-pub use config::{Dense, FeedForward, ModelConfig, Moe, NormPlacement, QkNorm, Smoothing};
+pub use config::{Dense, FeedForward, Kept, ModelConfig, Moe, NormPlacement, QkNorm, Smoothing};
 pub(crate) use init::fill as initial_values;
 pub use inputs::{Inputs, Segments};
 pub use inspect::Routing;
