@@ -61,6 +61,9 @@ pub struct Finetune {
     /// Delete what an earlier run left in the folder.
     #[arg(long)]
     pub force: bool,
+    /// Stop after this step as Ctrl-C would, for time-limited machines.
+    #[arg(long, value_name = "STEP")]
+    pub stop_after: Option<u64>,
     /// Threads; 0 = all cores. Results do not depend on it.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,

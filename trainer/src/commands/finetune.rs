@@ -38,7 +38,7 @@ pub fn run(args: &Finetune) -> Result<()> {
         peak: None,
         resume: None,
         force: args.force,
-        stop_after: None,
+        stop_after: args.stop_after,
         json: args.json,
         warnings: Vec::new(),
         resume_command,
