@@ -6,10 +6,11 @@ use std::path::Path;
 
 use ::safetensors::Dtype;
 use half::bf16;
+
 pub use super::files::Written;
 use super::hf::{CONFIG, Source, selection_biases};
 use super::safetensors::Planned;
-use super::{Error, Family, Result, files, hf_config, hf_export, hf_names};
+use super::{Error, Family, Result, files, hf_config, hf_export, hf_names, kept};
 use crate::model::{Layout, ModelConfig};
 
 /// How the copy is to look.
@@ -21,12 +22,16 @@ pub struct Settings {
     pub dtype: Option<Dtype>,
     /// Bytes of a file, at least one tensor each.
     pub shard_bytes: u64,
+    /// The routed experts that the copy keeps, ascending, a list for each layer with experts; none = all.
+    pub keep: Option<Vec<Vec<u32>>>,
 }
 
 /// One tensor of the copy.
 struct Item {
     /// Its name in the source.
     from: String,
+    /// Its rows there, where not all of them.
+    rows: Option<Vec<u32>>,
     planned: Planned,
 }
 
@@ -46,12 +51,13 @@ pub fn transfer(
     let tensors = hf_names::tensors(&config, &layout, family);
     let mut source = Source::open(from)?;
     source.check(&config, &tensors)?;
-    let json = hf_export::config_json(&config, settings.family)?;
-    let items = plan(&source, &config, &layout, settings, &tensors)?;
+    let (small, slices) = kept::slices(&config, family, settings.keep.as_deref())?;
+    let json = hf_export::config_json(&small, settings.family)?;
+    let items = plan(&source, &config, &small, settings, slices)?;
     let planned: Vec<Planned> = items.iter().map(|item| item.planned.clone()).collect();
     let bytes = |index: usize| {
         let item: &Item = &items[index];
-        convert(source.tensor(&item.from)?, item.planned.dtype, &item.from)
+        convert(source.tensor(&item.from, item.rows.as_deref())?, item.planned.dtype, &item.from)
     };
     files::write((from, to), json, &planned, settings.shard_bytes, bytes, progress)
 }
@@ -61,30 +67,32 @@ pub fn transfer(
 fn plan(
     source: &Source,
     config: &ModelConfig,
-    layout: &Layout,
+    small: &ModelConfig,
     settings: &Settings,
-    tensors: &[super::HfTensor],
+    slices: Vec<kept::Slice>,
 ) -> Result<Vec<Item>> {
-    let mut items = Vec::with_capacity(tensors.len());
-    let mut add = |from: &str, name: String, shape: Vec<usize>| -> Result<()> {
-        let dtype = settings.dtype.unwrap_or(source.dtype(from)?);
-        items.push(Item { from: from.to_owned(), planned: Planned { name, shape, dtype } });
+    let mut items = Vec::with_capacity(slices.len());
+    let mut add = |from: String, rows: Option<Vec<u32>>, name: String, shape: Vec<usize>| -> Result<()> {
+        let dtype = settings.dtype.unwrap_or(source.dtype(&from)?);
+        items.push(Item { from, rows, planned: Planned { name, shape, dtype } });
         Ok(())
     };
-    let renamed = hf_names::tensors(config, layout, settings.family);
-    for (from, target) in tensors.iter().zip(renamed) {
-        if from.range != target.range {
+    let renamed = hf_names::tensors(small, &Layout::new(small)?, settings.family);
+    for (slice, target) in slices.into_iter().zip(renamed) {
+        if slice.tensor.range != target.range {
             return Err(Error::Tensor {
                 name: target.name,
                 expected: format!("the elements {:?}", target.range),
-                found: format!("{:?} of {}", from.range, from.name),
+                found: format!("{:?} of {}", slice.tensor.range, slice.from),
             });
         }
-        add(&from.name, target.name, target.shape)?;
+        add(slice.from, slice.rows, target.name, target.shape)?;
     }
-    for (name, experts) in selection_biases(config) {
+    for (ordinal, (name, experts)) in selection_biases(config).into_iter().enumerate() {
         if source.contains(&name) {
-            add(&name, name.clone(), vec![experts])?;
+            let rows = settings.keep.as_ref().map(|keep| keep[ordinal].clone());
+            let shape = vec![rows.as_ref().map_or(experts, Vec::len)];
+            add(name.clone(), rows, name, shape)?;
         }
     }
     Ok(items)

@@ -125,7 +125,7 @@ impl Weights {
     /// Little-endian elements of a tensor, of its type.
     pub(crate) fn bytes(&mut self, name: &str) -> Result<Vec<u8>> {
         let here = self.here(name)?.to_owned();
-        Ok(self.source.tensor(&here)?.1)
+        Ok(self.source.tensor(&here, None)?.1)
     }
 
     /// Elements of a tensor, exact.

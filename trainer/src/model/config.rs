@@ -228,6 +228,23 @@ impl Moe {
         }
     }
 
+    /// Whether [`Moe::keep`] can keep these routed experts.
+    pub fn check_keep(&self, experts: &[u32]) -> Result<()> {
+        let ascending = experts.windows(2).all(|pair| pair[0] < pair[1]);
+        let below = experts.last().is_some_and(|&last| (last as usize) < self.routed());
+        let active = self.always_active.iter().all(|active| experts.contains(active));
+        require(
+            ascending && below && active,
+            "experts",
+            format!(
+                "at least one, ascending, each below {}, and among them {:?}",
+                self.routed(),
+                self.always_active
+            ),
+            format!("{experts:?}"),
+        )
+    }
+
     /// The router as the library's composition.
     pub fn router(&self) -> RouterConfig {
         RouterConfig {
@@ -320,6 +337,22 @@ impl ModelConfig {
             FeedForward::Moe(moe) => Some((layer, moe)),
             FeedForward::Dense(_) => None,
         })
+    }
+
+    /// The model that has only these routed experts, a list for each layer with experts; see [`Moe::keep`].
+    ///
+    /// # Errors
+    /// Lists that [`Moe::check_keep`] refuses, or another number of them.
+    pub fn keep(&self, kept: &[Vec<u32>]) -> Result<Self> {
+        require(kept.len() == self.moe_layers().count(), "experts", "a list for each layer", kept.len())?;
+        let (mut config, mut lists) = (self.clone(), kept.iter());
+        for kind in &mut config.feed_forward {
+            let FeedForward::Moe(moe) = kind else { continue };
+            let Some(experts) = lists.next() else { continue };
+            moe.check_keep(experts)?;
+            *moe = moe.keep(experts);
+        }
+        Ok(config)
     }
 
     /// Whether the sizes fit together; the error names the field.
