@@ -109,7 +109,9 @@ fn nothing_moves_but_what_is_tuned() {
         let after = place.step(out, 6);
         if out == "all" {
             // Unused vocabulary keeps single rows, no whole tensor.
-            assert!(weights(&full)["model.embed_tokens.weight"] != weights(&after)["model.embed_tokens.weight"]);
+            assert!(
+                weights(&full)["model.embed_tokens.weight"] != weights(&after)["model.embed_tokens.weight"]
+            );
         }
         assert_moved(&full, &after, unmoved);
     }
@@ -128,7 +130,8 @@ fn tuning_stops_and_goes_on_bit_for_bit_without_the_checkpoint_it_came_from() {
     let file = subset(&place, "chosen.json", CHOSEN);
     let tune = ["--steps", "8", "--experts", file.to_str().unwrap(), "--domain", "code"];
     succeed(&mut finetune(&place, "full", "whole", &tune));
-    let stopped = succeed(&mut finetune(&place, "full", "parts", &[&tune[..], &["--stop-after", "3"]].concat()));
+    let stopped =
+        succeed(&mut finetune(&place, "full", "parts", &[&tune[..], &["--stop-after", "3"]].concat()));
     assert!(stderr(&stopped).contains("stopped after step 3"), "{}", stderr(&stopped));
     std::fs::rename(place.path("full"), place.path("gone")).unwrap();
     std::fs::remove_file(&file).unwrap();
@@ -249,7 +252,8 @@ fn subsets_compose_on_the_command_line() {
 #[test]
 fn growing_by_copies_of_all_keeps_the_function_and_carries_the_moments() {
     let place = trained();
-    let grow = |out: &str, more: &[&str]| command(&place, "grow", &[("--checkpoint", "full"), ("--out", out)], more);
+    let grow =
+        |out: &str, more: &[&str]| command(&place, "grow", &[("--checkpoint", "full"), ("--out", out)], more);
     succeed(&mut grow("double", &["--experts", "15", "--top-k", "5"]));
     let before = evaluate(&place, "full");
     for (domain, bits) in evaluate(&place, "double") {
@@ -261,7 +265,8 @@ fn growing_by_copies_of_all_keeps_the_function_and_carries_the_moments() {
     assert!(changed.iter().any(|(domain, bits)| (bits - before[domain]).abs() > 1e-3), "{changed:?}");
 
     let full = place.step("full", 20);
-    let (old, new) = (tensors(&full.join("optimizer.safetensors")), tensors(&place.path("double/optimizer.safetensors")));
+    let (old, new) =
+        (tensors(&full.join("optimizer.safetensors")), tensors(&place.path("double/optimizer.safetensors")));
     for (name, old) in &old {
         let new = &new[name];
         if new.len() == old.len() {
@@ -277,7 +282,14 @@ fn growing_by_copies_of_all_keeps_the_function_and_carries_the_moments() {
 
     // It goes on as what it was: the printed command, for two steps.
     let mut on = place.trainer();
-    on.args(["pretrain", "double/config.toml", "--set", "train.init=double", "--set", "train.init_moments=true"]);
+    on.args([
+        "pretrain",
+        "double/config.toml",
+        "--set",
+        "train.init=double",
+        "--set",
+        "train.init_moments=true",
+    ]);
     succeed(on.args(["--out", "on", "--steps", "2", "--set", "schedule.warmup=0"]));
     assert_eq!(weights(&place.step("on", 2)).keys().len(), weights(&place.path("double")).keys().len());
 }
@@ -285,7 +297,8 @@ fn growing_by_copies_of_all_keeps_the_function_and_carries_the_moments() {
 #[test]
 fn growing_by_the_most_used_with_noise_or_by_fresh_experts() {
     let place = trained();
-    let grow = |out: &str, more: &[&str]| command(&place, "grow", &[("--checkpoint", "full"), ("--out", out)], more);
+    let grow =
+        |out: &str, more: &[&str]| command(&place, "grow", &[("--checkpoint", "full"), ("--out", out)], more);
     let used = ["--experts", "10", "--from", "used", "--json"];
     let origins = summary(&succeed(&mut grow("used", &used)))["origins"].clone();
     let routing: Value =
@@ -295,7 +308,8 @@ fn growing_by_the_most_used_with_noise_or_by_fresh_experts() {
             let domains = routing["layers"][layer]["counts"].as_array().unwrap();
             domains.iter().map(|counts| counts[expert as usize].as_u64().unwrap()).sum()
         };
-        let origins: Vec<u64> = origins.as_array().unwrap().iter().map(|origin| origin.as_u64().unwrap()).collect();
+        let origins: Vec<u64> =
+            origins.as_array().unwrap().iter().map(|origin| origin.as_u64().unwrap()).collect();
         let least = origins.iter().map(|&expert| used(expert)).min().unwrap();
         let others = (0..7).filter(|expert| !origins.contains(expert));
         assert!(origins.len() == 2 && others.map(used).all(|count| count <= least), "{origins:?}");

@@ -40,12 +40,7 @@ struct Item {
 /// # Errors
 /// Anything wrong with the source, by key or tensor; a setting that the family cannot express; a full disk. What is at
 /// `to` then is not whole: `config.json` comes last.
-pub fn transfer(
-    from: &Path,
-    to: &Path,
-    settings: &Settings,
-    progress: impl FnMut(u64),
-) -> Result<Written> {
+pub fn transfer(from: &Path, to: &Path, settings: &Settings, progress: impl FnMut(u64)) -> Result<Written> {
     let (config, family) = hf_config::read(&super::hf::read_json(&from.join(CONFIG))?)?;
     let layout = Layout::new(&config)?;
     let tensors = hf_names::tensors(&config, &layout, family);

@@ -95,8 +95,11 @@ impl Weights {
         let ours = hf_names::tensors(&config, &layout, Family::Emo);
         let mut names: BTreeMap<String, String> =
             ours.into_iter().zip(here).map(|(ours, here)| (ours.name, here.name)).collect();
-        let biases: Vec<String> =
-            selection_biases(&config).into_iter().map(|(name, _)| name).filter(|name| source.contains(name)).collect();
+        let biases: Vec<String> = selection_biases(&config)
+            .into_iter()
+            .map(|(name, _)| name)
+            .filter(|name| source.contains(name))
+            .collect();
         let biased = !biases.is_empty();
         names.extend(biases.into_iter().map(|name| (name.clone(), name)));
         Ok(Self { folder: folder.to_path_buf(), config, source, names, biased })
@@ -192,7 +195,8 @@ mod tests {
         for router in ["gate.weight", "gate.bias", "gate.smoothing_taps", "gate.e_score_correction_bias"] {
             assert_eq!(part(&format!("model.layers.0.mlp.{router}")), Part::Router { layer: 0 });
         }
-        for dense in ["model.layers.1.mlp.gate_proj.weight", "model.embed_tokens.weight", "model.norm.weight"] {
+        for dense in ["model.layers.1.mlp.gate_proj.weight", "model.embed_tokens.weight", "model.norm.weight"]
+        {
             assert_eq!(part(dense), Part::Dense);
         }
     }

@@ -4,7 +4,9 @@ mod checkpoint;
 mod data;
 mod device;
 mod evaluate;
+mod generate;
 mod pretrain;
+mod subset;
 mod tuning;
 
 use clap::{Args, Parser, Subcommand};
@@ -12,8 +14,10 @@ use clap::{Args, Parser, Subcommand};
 pub use checkpoint::{Dtype, Export, ExportFamily, Import, Inspect, Transfer};
 pub use data::{BuildShards, CheckShards, Data, IdType, Inputs, TrainTokenizer};
 pub use device::Device;
-pub use evaluate::{Eval, Generate};
+pub use evaluate::{Eval, Pool};
+pub use generate::Generate;
 pub use pretrain::{Plan, Pretrain, ShowConfig, Source};
+pub use subset::{Prune, Select};
 pub use tuning::{Compose, Fall, Finetune, Grow, Merge, NewExperts, ShowSubset, Subset, Take, Tune};
 
 /// Pretrain EMO, a mixture-of-experts language model whose modules emerge from document boundaries.
@@ -44,16 +48,17 @@ Ctrl-C finishes the step, saves, and prints the command that continues the run b
     #[command(after_help = "Example:\n  trainer plan quickstart\n  trainer plan emo-1b14b --json")]
     Plan(Plan),
     /// Continue a text with a trained model.
-    #[command(
-        after_help = "Example:\n  trainer generate --checkpoint runs/quickstart-0 --prompt 'pub fn ' --tokens 200"
-    )]
+    #[command(after_help = generate::HELP)]
     Generate(Generate),
     /// Measure bits per byte of held-out text, by domain.
-    #[command(after_help = "\
-Examples:
-  trainer eval --checkpoint runs/quickstart-0
-  trainer eval --checkpoint runs/mine-0 --data shards/valid --rows 64 --json")]
+    #[command(after_help = evaluate::HELP)]
     Eval(Eval),
+    /// Choose the experts that a domain needs, from a few documents or prompts.
+    #[command(after_help = subset::SELECT)]
+    Select(Select),
+    /// Write a smaller checkpoint that keeps only some experts.
+    #[command(after_help = subset::PRUNE)]
+    Prune(Prune),
     /// Show what a checkpoint, a run or a folder of shards holds.
     #[command(
         after_help = "Examples:\n  trainer inspect runs/quickstart-0 --tensors\n  trainer inspect shards/train --json"

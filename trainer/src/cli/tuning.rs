@@ -147,7 +147,9 @@ pub enum Subset {
     #[command(after_help = "Example:\n  trainer subset intersection maths.json code.json --out common.json")]
     Intersection(Compose),
     /// Experts of the first subset that are in none of the others.
-    #[command(after_help = "Example:\n  trainer subset difference maths.json code.json --out maths-only.json")]
+    #[command(
+        after_help = "Example:\n  trainer subset difference maths.json code.json --out maths-only.json"
+    )]
     Difference(Compose),
     /// Experts that are not in the subset: with `prune` or `eval --experts` a model without a capability.
     #[command(after_help = "\

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use super::device;
 use super::pretrain::{Training, quoted};
+use crate::checkpoint::tokenizer::reads_bytes;
 use crate::checkpoint::{folder, hf};
 use crate::cli::{Fall, Finetune, Tune};
 use crate::config::{Config, Data, Losses, Optimiser, Run, Schedule, Shape, Source, Train, Validation};
 use crate::data::shard::Manifest;
 use crate::data::shard::manifest::MANIFEST;
 use crate::error::{Error, Result};
-use crate::evaluate::text::{reads_bytes, run_config};
+use crate::evaluate::text::run_config;
 use crate::model::ModelConfig;
 use crate::subset::ExpertSubset;
 use crate::train::folder::RunFolder;
@@ -118,7 +119,8 @@ fn one_pass(config: &Config) -> Result<u64> {
 
 /// The text: what the arguments name, else what the run had.
 fn data(args: &Finetune, checkpoint: &Path, model: &ModelConfig, before: Option<Data>) -> Result<Data> {
-    let sequence = before.as_ref().map_or(model.max_positions.min(Data::default().sequence), |data| data.sequence);
+    let sequence =
+        before.as_ref().map_or(model.max_positions.min(Data::default().sequence), |data| data.sequence);
     let mut data = match (&args.data, before) {
         (None, Some(before)) => before,
         (None, None) => {

@@ -29,13 +29,8 @@ pub fn run(args: &Grow) -> Result<()> {
         NewExperts::Used => Seeds::MostUsed(usage(args, &checkpoint)?),
     };
     make_room(&args.out, &[&checkpoint], args.force)?;
-    let settings = Settings {
-        experts: args.experts,
-        top_k: args.top_k,
-        seeds,
-        jitter: args.jitter,
-        seed: args.seed,
-    };
+    let settings =
+        Settings { experts: args.experts, top_k: args.top_k, seeds, jitter: args.jitter, seed: args.seed };
     let mut work = Work::new(Mode::choose(args.json), bytes_of(&checkpoint)?);
     let grown = grow(&checkpoint, &args.out, &settings, |bytes| {
         work.advance(bytes, &format!("{}B", si(bytes as f64)), &Event { written_bytes: bytes });

@@ -10,6 +10,8 @@ mod inspect;
 mod merge;
 mod plan;
 mod pretrain;
+mod prune;
+mod select;
 mod show_config;
 mod subset;
 mod transfer;
@@ -33,6 +35,8 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Merge(args) => merge::run(args),
         Command::Subset(args) => subset::run(args),
         Command::Grow(args) => grow::run(args),
+        Command::Select(args) => select::run(args),
+        Command::Prune(args) => prune::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Completions(args) => {
             completions(args);

@@ -40,12 +40,12 @@ pub fn export(args: &Export) -> Result<()> {
     finish(written, family, &args.transfer)
 }
 
-/// A checkpoint of a run on shards names the shards, and they have the tokenizer.
+/// Copies the tokenizer beside the weights, or of the shards that a checkpoint without one names.
 pub(super) fn copy_tokenizer(checkpoint: &Path, out: &Path) -> Result<()> {
     let tokenizer = out.join(TOKENIZER);
-    if let (false, Some(shards)) = (tokenizer.exists(), shards(checkpoint)) {
-        let source = shards.join(TOKENIZER);
-        if source.exists() {
+    if !tokenizer.exists() {
+        let folders = std::iter::once(checkpoint.to_path_buf()).chain(shards(checkpoint));
+        if let Some(source) = folders.map(|folder| folder.join(TOKENIZER)).find(|path| path.exists()) {
             std::fs::copy(&source, &tokenizer).map_err(Error::io("copy", &source))?;
         }
     }

@@ -28,11 +28,7 @@ impl Selected {
     ///
     /// # Errors
     /// [`DataError::Setting`] when there are more documents than a `u32` counts.
-    pub fn new(
-        documents: Arc<dyn Documents>,
-        domains: &[u32],
-        delimiter: &[u32],
-    ) -> Result<Self, DataError> {
+    pub fn new(documents: Arc<dyn Documents>, domains: &[u32], delimiter: &[u32]) -> Result<Self, DataError> {
         let too_many = |_| DataError::Setting {
             name: "documents",
             expected: format!("at most {}", u32::MAX),
@@ -138,13 +134,13 @@ mod tests {
         assert_eq!(some.with_answer(), 2);
         // Rows as short as this cut the answers: where one starts is a place in its document, not in its row.
         for sequence in [8, 64] {
-            let mut stream =
-                BatchStream::new(Arc::new(some.clone()), Packing::new(1, sequence, 3)).unwrap();
+            let mut stream = BatchStream::new(Arc::new(some.clone()), Packing::new(1, sequence, 3)).unwrap();
             let (mut batch, mut learnt) = (Batch::default(), Vec::new());
             let tokens = some.token_count();
             for index in 0..tokens.div_ceil(sequence) as u64 {
                 stream.fill(index, &mut batch);
-                learnt.extend(batch.labels.iter().filter(|&&label| label != IGNORE).map(|&label| label as u32));
+                learnt
+                    .extend(batch.labels.iter().filter(|&&label| label != IGNORE).map(|&label| label as u32));
             }
             let words = ByteTokenizer.decode(&learnt);
             assert!(!words.contains('?') && !words.contains("A:"), "{words}");

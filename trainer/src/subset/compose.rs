@@ -47,18 +47,21 @@ impl Composition {
             };
         }
         if self == Self::Complement {
-            let everything = first.layers().iter().map(|layer| LayerSubset {
-                experts: (0..layer.routed as u32).collect(),
-                ..layer.clone()
-            });
+            let everything = first
+                .layers()
+                .iter()
+                .map(|layer| LayerSubset { experts: (0..layer.routed as u32).collect(), ..layer.clone() });
             result = ExpertSubset::new(everything.collect())?.difference(&all)?;
         }
         let made = subsets.iter().map(|subset| subset.made());
         let words = |made: Option<&Made>| {
-            made.map_or_else(|| "a subset".to_owned(), |made| match &made.domain {
-                Some(domain) => format!("{} of {domain}", made.method),
-                None => made.method.clone(),
-            })
+            made.map_or_else(
+                || "a subset".to_owned(),
+                |made| match &made.domain {
+                    Some(domain) => format!("{} of {domain}", made.method),
+                    None => made.method.clone(),
+                },
+            )
         };
         let parts: Vec<String> = made.clone().map(words).collect();
         let same = |value: fn(&Made) -> String| {
@@ -96,7 +99,8 @@ mod tests {
 
     #[test]
     fn three_subsets_compose_layer_by_layer() {
-        let made = Made { method: "mass".into(), domain: Some("code".into()), documents: 2, ..Made::default() };
+        let made =
+            Made { method: "mass".into(), domain: Some("code".into()), documents: 2, ..Made::default() };
         let subsets = [
             subset(6, &[&[0, 1, 4], &[2]]).with_made(made),
             subset(6, &[&[1, 2], &[2, 3]]),

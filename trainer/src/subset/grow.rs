@@ -14,10 +14,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::checkpoint::{self, safetensors};
 use crate::checkpoint::safetensors::{Planned, Reader};
 use crate::checkpoint::state::{CONFIG, OPTIMISER, STATE};
 use crate::checkpoint::weights::{Part, Weights, Written, expert_name, part, stored};
+use crate::checkpoint::{self, safetensors};
 
 use crate::error::{Error, Result};
 use crate::evaluate::text::run_config;
@@ -122,7 +122,9 @@ pub fn grow(from: &Path, out: &Path, settings: &Settings, progress: impl FnMut(u
                     jitter(&mut values, name, settings);
                     stored(&values, planned)
                 }
-                Row::Fresh => stored(&fresh(name, planned.elements(), settings.seed, after.init_std), planned),
+                Row::Fresh => {
+                    stored(&fresh(name, planned.elements(), settings.seed, after.init_std), planned)
+                }
             },
             Part::Router { layer } if shapes.get(name) != Some(&planned.shape) => {
                 let shape = shapes.get(name).cloned().unwrap_or_default();
@@ -257,7 +259,9 @@ fn grow_moments(
     let planned: Vec<Planned> = MOMENTS
         .iter()
         .flat_map(|prefix| {
-            pairs.iter().map(move |(_, new)| Planned::f32(format!("{prefix}.{}", new.name), new.shape.clone()))
+            pairs
+                .iter()
+                .map(move |(_, new)| Planned::f32(format!("{prefix}.{}", new.name), new.shape.clone()))
         })
         .collect();
     safetensors::write(&out.join(OPTIMISER), &planned, |index| {
@@ -339,7 +343,8 @@ mod tests {
             layer,
             counts: vec![vec![1, 5, 0, 2, 9, 0, 0], vec![1, 0, 0, 2, 0, 6, 0]],
         };
-        let mut usage = RoutingCounts { domains: vec!["a".into(), "b".into()], layers: vec![layer(0), layer(1)] };
+        let mut usage =
+            RoutingCounts { domains: vec!["a".into(), "b".into()], layers: vec![layer(0), layer(1)] };
         let grown = origins(&config(), &settings(11, Seeds::MostUsed(usage.clone()))).unwrap();
         assert_eq!(grown[0].new, [4, 5, 1].map(Some));
         usage.layers.pop();

@@ -11,9 +11,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::ExpertSubset;
-use crate::checkpoint::{self, first_difference};
 use crate::checkpoint::safetensors::Planned;
 use crate::checkpoint::weights::{Part, Weights, Written, expert_name, part, stored};
+use crate::checkpoint::{self, first_difference};
 use crate::error::{Error, Result};
 use crate::model::{FeedForward, ModelConfig};
 
@@ -70,8 +70,7 @@ impl Tuned {
         let mut places = vec![Vec::new(); config.layers()];
         if config.moe_layers().next().is_some() {
             let pruned = config.moe_layers().any(|(_, moe)| moe.kept.is_some());
-            let origin =
-                if pruned { ExpertSubset::of_pruned(config)? } else { ExpertSubset::full(config)? };
+            let origin = if pruned { ExpertSubset::of_pruned(config)? } else { ExpertSubset::full(config)? };
             let found = origin.places(full).map_err(|error| Error::checkpoint(folder, error))?;
             for ((layer, _), found) in config.moe_layers().zip(found) {
                 places[layer] = found;

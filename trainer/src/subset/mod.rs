@@ -9,6 +9,8 @@ pub mod grow;
 mod keep;
 pub mod merge;
 mod places;
+pub mod run;
+pub mod select;
 
 use std::collections::BTreeMap;
 
@@ -146,6 +148,12 @@ impl ExpertSubset {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.layers.iter().all(|layer| layer.experts.len() == layer.routed)
+    }
+
+    /// Kept routed experts of the layers with experts, in order.
+    #[must_use]
+    pub fn kept(&self) -> Vec<Vec<u32>> {
+        self.layers.iter().map(|layer| layer.experts.clone()).collect()
     }
 
     /// Keep masks `[E_r]` of the layers with experts, in order: 1 = kept.

@@ -33,7 +33,9 @@ impl ExpertSubset {
                     .iter()
                     .map(|expert| {
                         kept.experts.binary_search(expert).map_err(|_| {
-                            refuse(format!("the model was pruned to others: layer {number} lacks expert {expert}"))
+                            refuse(format!(
+                                "the model was pruned to others: layer {number} lacks expert {expert}"
+                            ))
                         })
                     })
                     .collect::<Result<Vec<_>>>()?,

@@ -49,7 +49,8 @@ fn named(key: &str, patterns: &[String], layout: &Layout) -> Result<Vec<Range<us
         let tensors: Vec<&Tensor> =
             layout.tensors.iter().filter(|tensor| matches(name, &tensor.name)).collect();
         if tensors.is_empty() {
-            let names: Vec<&str> = layout.tensors.iter().take(12).map(|tensor| tensor.name.as_str()).collect();
+            let names: Vec<&str> =
+                layout.tensors.iter().take(12).map(|tensor| tensor.name.as_str()).collect();
             return Err(Error::Config(format!(
                 "`{key}`: no parameter is called `{name}`; the first ones are {}",
                 names.join(", ")
@@ -181,8 +182,7 @@ mod tests {
         let at = |row: usize| tensor.range.start + row * size;
         let ranges = trained(&settings(&["layers.2.experts_out[5,0-1,1-2]"], &[]), &layout).unwrap();
         assert_eq!(ranges, [at(0)..at(3), at(5)..at(6)]);
-        let ranges =
-            trained(&settings(&["layers.2.experts_out[0-6]"], &["*[3]", "head"]), &layout).unwrap();
+        let ranges = trained(&settings(&["layers.2.experts_out[0-6]"], &["*[3]", "head"]), &layout).unwrap();
         assert_eq!(ranges, [at(0)..at(3), at(4)..at(7)]);
     }
 

@@ -26,6 +26,8 @@ pub struct Text {
     pub valid: Arc<dyn Documents>,
     /// Names of the domains.
     pub domains: Vec<String>,
+    /// What made the tokens.
+    pub tokenizer: Tokenizer,
     /// What people should know about it, one line each.
     pub notes: Vec<String>,
 }
@@ -50,7 +52,7 @@ impl Text {
     /// Without the training documents that `data.domains` leaves out, and of the others the part that
     /// `data.answer_after` leaves to learn.
     fn chosen(mut self, config: &Config) -> Result<Self> {
-        let Data { domains, answer_after, source, path, mix, .. } = &config.data;
+        let Data { domains, answer_after, mix, .. } = &config.data;
         if domains.is_empty() && answer_after.is_empty() {
             return Ok(self);
         }
@@ -64,17 +66,10 @@ impl Text {
             })
         };
         let numbers = domains.iter().map(number).collect::<Result<Vec<_>>>()?;
-        let delimiter = match (source, answer_after.is_empty()) {
-            (_, true) => Vec::new(),
-            (Source::Shards, _) => {
-                let shards = mix.first().map_or(path, |source| &source.path);
-                let tokenizer = ShardStore::tokenizer(shards)?;
-                tokenizer.encode(answer_after).map_err(|error| {
-                    Error::Config(format!("`data.answer_after` cannot be tokenised: {error}"))
-                })?
-            }
-            _ => ByteTokenizer.encode(answer_after).collect(),
-        };
+        let delimiter = self
+            .tokenizer
+            .encode(answer_after)
+            .map_err(|error| Error::Config(format!("`data.answer_after` cannot be tokenised: {error}")))?;
         let (mut answers, mut documents) = (0, 0);
         let mut train = Vec::with_capacity(self.train.len());
         for portion in self.train {
@@ -97,7 +92,8 @@ impl Text {
         }
         self.train = train;
         if !answer_after.is_empty() {
-            self.notes.push(format!("{answers} of {documents} documents have an answer after {answer_after:?}"));
+            self.notes
+                .push(format!("{answers} of {documents} documents have an answer after {answer_after:?}"));
         }
         Ok(self)
     }
@@ -127,6 +123,7 @@ impl Text {
             train: vec![Portion::whole("the corpus", store(&corpus.train)?)],
             valid: store(&corpus.valid)?,
             domains: corpus.domains,
+            tokenizer: Tokenizer::bytes(),
             notes,
         })
     }
@@ -165,7 +162,8 @@ impl Text {
         } else {
             Arc::new(open(&data.valid_path)?)
         };
-        let text = Self { train, valid, domains, notes: vec![format!("tokenizer: {}", identity.words())] };
+        let notes = vec![format!("tokenizer: {}", identity.words())];
+        let text = Self { train, valid, domains, notes, tokenizer };
         let mut text = text.chosen(config)?;
         for passes in text.stream(config)?.passes(config.train.steps * config.micro_batches() as u64)? {
             let percent = 100.0 * passes.share;
@@ -199,6 +197,7 @@ impl Text {
             train: vec![Portion::whole("random tokens", Arc::new(store))],
             valid: Arc::new(TokenStore::new(eos)),
             domains: vec!["random".into()],
+            tokenizer: Tokenizer::bytes(),
             notes: vec!["random tokens: the loss means nothing".into()],
         })
     }
