@@ -219,6 +219,42 @@ fn tuned_experts_go_back_where_they_were_and_nothing_else_changes() {
 }
 
 #[test]
+fn a_pruned_model_goes_back_into_the_full_one() {
+    let place = trained();
+    let full = place.step("full", 20);
+    subset(&place, "kept.json", [&[1, 2, 4, 5], &[0, 2, 3, 6]]);
+    let folders = [("--checkpoint", "full"), ("--experts", "kept.json"), ("--out", "pruned")];
+    succeed(&mut command(&place, "prune", &folders, &[]));
+    let merge = |tuned: &str, out: &str, take: &str| {
+        command(&place, "merge", &[("--full", "full"), ("--tuned", tuned), ("--out", out)], &["--take", take])
+    };
+    // Nothing was tuned: the files are those of the full model, byte for byte.
+    succeed(&mut merge("pruned", "same", "experts,router,shared,dense"));
+    for file in ["model.safetensors", "config.json"] {
+        let read = |folder: &Path| std::fs::read(folder.join(file)).unwrap();
+        assert!(read(&full) == read(&place.path("same")), "{file}");
+    }
+    // Experts are named by their index in the full model, whichever model is tuned.
+    let inner: [&[u32]; 2] = [&[1, 5], &[3]];
+    let inside = |at: Option<(usize, u32)>| at.is_some_and(|(layer, expert)| inner[layer].contains(&expert));
+    let file = subset(&place, "inner.json", inner);
+    let tune = ["--steps", "6", "--train-router", "--experts", file.to_str().unwrap()];
+    succeed(&mut finetune(&place, "pruned", "tuned", &tune));
+    succeed(&mut merge("tuned", "merged", "experts"));
+    assert_moved(&full, &place.path("merged"), |name, at| name != "router" && inside(at));
+    succeed(&mut merge("tuned", "routed", "experts,router"));
+    assert_moved(&full, &place.path("routed"), |_, at| inside(at));
+    // The tuned model still says what it was cut out of.
+    let read = |folder: PathBuf| -> Value {
+        serde_json::from_str(&std::fs::read_to_string(folder.join("config.json")).unwrap()).unwrap()
+    };
+    assert_eq!(read(place.step("tuned", 6))["kept_experts"], read(place.path("pruned"))["kept_experts"]);
+    let lost = subset(&place, "lost.json", [&[0], &[3]]);
+    let said = fail(&mut finetune(&place, "pruned", "no", &["--experts", lost.to_str().unwrap()]), 2);
+    assert!(said.contains("layer 0 lacks expert 0"), "{said}");
+}
+
+#[test]
 fn subsets_compose_on_the_command_line() {
     let place = Place::new();
     let a = subset(&place, "a.json", [&[0, 2], &[1]]);

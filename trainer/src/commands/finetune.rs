@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::device;
 use super::pretrain::{Training, quoted};
-use crate::checkpoint::tokenizer::reads_bytes;
+use crate::checkpoint::tokenizer::{self, reads_bytes};
 use crate::checkpoint::{folder, hf};
 use crate::cli::{Fall, Finetune, Tune};
 use crate::config::{Config, Data, Losses, Optimiser, Run, Schedule, Shape, Source, Train, Validation};
@@ -148,6 +148,18 @@ fn data(args: &Finetune, checkpoint: &Path, model: &ModelConfig, before: Option<
             )));
         }
     };
+    if let (Source::Shards, Ok(own)) = (data.source, tokenizer::of(checkpoint, None, model)) {
+        let shards = data.mix.first().map_or(&data.path, |source| &source.path);
+        let theirs = Manifest::read(shards)?.tokenizer;
+        if *own.identity() != theirs {
+            return Err(Error::Usage(format!(
+                "{} was tokenised with another tokenizer ({}) than the model's ({})",
+                shards.display(),
+                theirs.words(),
+                own.identity().words()
+            )));
+        }
+    }
     data.sequence = sequence;
     data.domains.clone_from(&args.domain);
     if let Some(valid) = &args.valid {
