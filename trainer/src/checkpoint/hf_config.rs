@@ -450,7 +450,10 @@ fn plain(config: &ModelConfig) -> Value {
         "num_experts": moes.iter().flatten().map(|moe| moe.experts).max().unwrap_or(0),
         "num_experts_per_tok": moes.iter().flatten().map(|moe| moe.top_k).max().unwrap_or(0),
         "num_shared_experts": first.map_or(0, |moe| moe.shared),
-        "norm_topk_prob": first.is_some_and(|moe| moe.normalise == Some(1.0)),
+        // Not defined together with shared or always-active experts.
+        "norm_topk_prob": first.is_some_and(|moe| {
+            moe.normalise == Some(1.0) && moe.shared == 0 && moe.always_active.is_empty()
+        }),
         "output_router_logits": true,
         "router_aux_loss_coef": 0.01,
         "num_experts_per_layer": spread(experts),
