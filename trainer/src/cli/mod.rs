@@ -6,6 +6,7 @@ mod device;
 mod evaluate;
 mod generate;
 mod pretrain;
+mod retention;
 mod subset;
 mod tuning;
 
@@ -17,6 +18,7 @@ pub use device::Device;
 pub use evaluate::{Eval, Pool};
 pub use generate::Generate;
 pub use pretrain::{Plan, Pretrain, ShowConfig, Source};
+pub use retention::Retention;
 pub use subset::{Prune, Select};
 pub use tuning::{Compose, Fall, Finetune, Grow, Merge, NewExperts, ShowSubset, Subset, Take, Tune};
 
@@ -53,6 +55,9 @@ Ctrl-C finishes the step, saves, and prints the command that continues the run b
     /// Measure bits per byte of held-out text, by domain.
     #[command(after_help = evaluate::HELP)]
     Eval(Eval),
+    /// Measure how much of a model's quality is left in subsets of its experts.
+    #[command(after_help = retention::HELP)]
+    Retention(Retention),
     /// Choose the experts that a domain needs, from a few documents or prompts.
     #[command(after_help = subset::SELECT)]
     Select(Select),

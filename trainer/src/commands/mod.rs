@@ -11,6 +11,7 @@ mod merge;
 mod plan;
 mod pretrain;
 mod prune;
+mod retention;
 mod select;
 mod show_config;
 mod subset;
@@ -31,6 +32,7 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Plan(args) => plan::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Retention(args) => retention::run(args),
         Command::Finetune(args) => finetune::run(args),
         Command::Merge(args) => merge::run(args),
         Command::Subset(args) => subset::run(args),

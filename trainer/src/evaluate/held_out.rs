@@ -78,6 +78,43 @@ impl HeldOut {
         (0..self.set.domains()).map(|domain| self.set.batches(domain)).sum()
     }
 
+    /// Domains that have held-out text: number and name.
+    pub fn domains(&self) -> impl Iterator<Item = (usize, &str)> {
+        let present = |&(domain, _): &(usize, &String)| self.set.batches(domain) > 0;
+        self.domains.iter().enumerate().filter(present).map(|(domain, name)| (domain, name.as_str()))
+    }
+
+    /// Evaluates the weights on one domain; none where it has no text.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn domain<B: Backend>(&mut self, model: &mut Model<B>, domain: usize) -> Result<Option<DomainValid>> {
+        self.batches_of(model, domain, |_, _| Ok(()))
+    }
+
+    /// Evaluates one domain, and hands the model and the batch to `after` after each batch.
+    fn batches_of<B: Backend>(
+        &mut self,
+        model: &mut Model<B>,
+        domain: usize,
+        mut after: impl FnMut(&Model<B>, &Batch) -> Result<()>,
+    ) -> Result<Option<DomainValid>> {
+        let (mut nats, mut tokens, mut bytes) = (0.0, 0, 0);
+        for index in 0..self.set.batches(domain) {
+            let mut targeted = self.set.fill(domain, index, &mut self.batch)?;
+            inputs::held_out(&self.batch, self.attend_across_documents, &mut self.inputs);
+            if let Some(pools) = self.pools {
+                pools.apply(model.config().moe_layers().count(), &mut self.inputs);
+                targeted = self.set.targeted(&self.inputs.labels);
+            }
+            nats += model.evaluate(&self.inputs)?.iter().sum::<f64>();
+            tokens += targeted.tokens;
+            bytes += targeted.bytes;
+            after(model, &self.batch)?;
+        }
+        Ok((bytes > 0).then(|| DomainValid::of_sum(nats, tokens, bytes)))
+    }
+
     /// Evaluates the weights as they are.
     ///
     /// # Errors
@@ -110,25 +147,14 @@ impl HeldOut {
                 })
                 .collect(),
         };
-        for (domain, name) in self.domains.iter().enumerate() {
-            let (mut nats, mut tokens, mut bytes) = (0.0, 0, 0);
-            for index in 0..self.set.batches(domain) {
-                let mut targeted = self.set.fill(domain, index, &mut self.batch)?;
-                inputs::held_out(&self.batch, self.attend_across_documents, &mut self.inputs);
-                if let Some(pools) = self.pools {
-                    pools.apply(routing.layers.len(), &mut self.inputs);
-                    targeted = self.set.targeted(&self.inputs.labels);
-                }
-                nats += model.evaluate(&self.inputs)?.iter().sum::<f64>();
-                tokens += targeted.tokens;
-                bytes += targeted.bytes;
-                count(model, &self.batch, domain, &mut routing)?;
+        for domain in 0..self.domains.len() {
+            let valid = self.batches_of(model, domain, |model, batch| {
+                count(model, batch, domain, &mut routing)?;
                 done += 1;
                 progress(done);
-            }
-            if bytes > 0 {
-                found.insert(name.clone(), DomainValid::of_sum(nats, tokens, bytes));
-            }
+                Ok(())
+            })?;
+            found.extend(valid.map(|valid| (self.domains[domain].clone(), valid)));
         }
         Ok((found, routing))
     }
