@@ -45,21 +45,39 @@ impl Text {
             let json = serde_json::to_string(&names).map_err(|error| error.to_string())?;
             fs::write(&domains, json).map_err(|error| format!("{}: {error}", domains.display()))?;
         }
-        let names = fs::read_to_string(&domains).map_err(|error| format!("{}: {error}", domains.display()))?;
-        let names = serde_json::from_str(&names).map_err(|error| format!("{}: {error}", domains.display()))?;
+        let names =
+            fs::read_to_string(&domains).map_err(|error| format!("{}: {error}", domains.display()))?;
+        let names =
+            serde_json::from_str(&names).map_err(|error| format!("{}: {error}", domains.display()))?;
         let tokenizer = folder.join("tokenizer.json");
         let path = |path: &Path| path.display().to_string();
         if !tokenizer.exists() {
             let vocabulary = VOCABULARY.to_string();
             let train = path(&folder.join("train.jsonl"));
-            tool.run(&["data", "train-tokenizer", &train, "--vocabulary", &vocabulary, "--out", &path(&tokenizer)])?;
+            tool.run(&[
+                "data",
+                "train-tokenizer",
+                &train,
+                "--vocabulary",
+                &vocabulary,
+                "--out",
+                &path(&tokenizer),
+            ])?;
         }
         for part in PARTS {
             let (shards, jsonl) = (folder.join(part), path(&folder.join(format!("{part}.jsonl"))));
             if !shards.join("manifest.json").exists() {
                 let (tokenizer, out) = (path(&tokenizer), path(&shards));
                 tool.run(&[
-                    "data", "build", &jsonl, "--domain-key", "domain", "--tokenizer", &tokenizer, "--out", &out,
+                    "data",
+                    "build",
+                    &jsonl,
+                    "--domain-key",
+                    "domain",
+                    "--tokenizer",
+                    &tokenizer,
+                    "--out",
+                    &out,
                 ])?;
             }
         }
@@ -110,7 +128,7 @@ fn split(train: &Path, held_out: &Path, folder: &Path) -> Result<Vec<String>, St
             let taken = taken.entry(domain.to_owned()).or_default();
             let part = if is_held_out {
                 taken.held_out += 1;
-                if taken.held_out % 2 == 0 { "test" } else { "valid" }
+                if taken.held_out.is_multiple_of(2) { "test" } else { "valid" }
             } else {
                 part_of(taken, text.len())
             };
@@ -132,7 +150,8 @@ mod tests {
     #[test]
     fn the_first_documents_choose_the_next_tune_and_the_rest_train() {
         let mut taken = Taken::default();
-        let parts: Vec<&str> = (0..SELECT_DOCUMENTS + 4).map(|_| part_of(&mut taken, TUNE_BYTES / 2)).collect();
+        let parts: Vec<&str> =
+            (0..SELECT_DOCUMENTS + 4).map(|_| part_of(&mut taken, TUNE_BYTES / 2)).collect();
         assert!(parts[..SELECT_DOCUMENTS].iter().all(|&part| part == "select"));
         assert_eq!(parts[SELECT_DOCUMENTS..], ["tune", "tune", "train", "train"]);
     }

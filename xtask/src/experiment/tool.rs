@@ -20,7 +20,8 @@ impl Tool {
             "build",
             &mut step::cargo(&["build", "--release", "--locked", "--quiet", "--package", "trainer"]),
         )?;
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| step::root().join("target"), PathBuf::from);
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| step::root().join("target"), PathBuf::from);
         Ok(Self { binary: target.join("release/trainer") })
     }
 
