@@ -8,6 +8,8 @@
 //! * [`trainer::train`] — the loop: schedule, optimiser, validation, routing statistics
 //! * [`trainer::checkpoint`] — atomic folders that are Hugging Face checkpoints
 //! * [`trainer::subset`] — subsets of experts: choosing, pruning, running
+//! * [`trainer::generate`] — sequences that grow over cached keys and values, sampling, streaming
+//! * [`trainer::evaluate`] — held-out text, benchmarks
 //! * [`trainer::report`] — metrics, progress line, report.html
 
 use std::process::ExitCode;

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod data;
 mod device;
+mod evals;
 mod evaluate;
 mod generate;
 mod pretrain;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 pub use checkpoint::{Dtype, Export, ExportFamily, Import, Inspect, Transfer};
 pub use data::{BuildShards, CheckShards, Data, IdType, Inputs, TrainTokenizer};
 pub use device::Device;
+pub use evals::Benchmarks;
 pub use evaluate::{Eval, Pool};
 pub use generate::Generate;
 pub use pretrain::{Plan, Pretrain, ShowConfig, Source};
@@ -52,7 +54,7 @@ Ctrl-C finishes the step, saves, and prints the command that continues the run b
     /// Continue a text with a trained model.
     #[command(after_help = generate::HELP)]
     Generate(Generate),
-    /// Measure bits per byte of held-out text, by domain.
+    /// Measure bits per byte of held-out text, by domain, or answer benchmarks.
     #[command(after_help = evaluate::HELP)]
     Eval(Eval),
     /// Measure how much of a model's quality is left in subsets of its experts.

@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod benchmarks;
 mod data;
 mod device;
 mod eval;
