@@ -14,6 +14,7 @@ mod layers;
 mod layout;
 mod objective;
 mod parameters;
+mod probe;
 
 use std::ops::Range;
 use std::sync::Arc;
