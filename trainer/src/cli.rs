@@ -1,10 +1,14 @@
 //! The command line: what can be said, with an example in every `--help`.
 
+mod analysis;
+
 use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use analysis::{Analyse, Monitor};
 
 use crate::config::Storage;
 
@@ -46,6 +50,18 @@ Examples:
   trainer eval --checkpoint runs/quickstart-0
   trainer eval --checkpoint runs/mine-0 --data shards/valid --rows 64 --json")]
     Eval(Eval),
+    /// Show what the experts of a model do: by domain, layer and token, with clusters, as JSON and as a page.
+    #[command(after_help = "\
+Examples:
+  trainer analyse --checkpoint runs/quickstart-0 --out analysis/emo
+  trainer analyse --checkpoint runs/standard-0 --out analysis/standard --compare analysis/emo/analysis.json")]
+    Analyse(Analyse),
+    /// Watch which experts read a text while it comes in.
+    #[command(after_help = "\
+Examples:
+  trainer monitor --checkpoint runs/quickstart-0 src/lib.rs
+  tail -f notes.txt | trainer monitor --checkpoint runs/quickstart-0 -")]
+    Monitor(Monitor),
     /// Show what a checkpoint, a run or a folder of shards holds.
     #[command(
         after_help = "Examples:\n  trainer inspect runs/quickstart-0 --tensors\n  trainer inspect shards/train --json"

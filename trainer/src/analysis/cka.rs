@@ -29,7 +29,7 @@ struct Kernel {
 impl Kernel {
     /// Of `rows` `[n, width]`.
     fn new(rows: &[f64], width: usize) -> Self {
-        let n = if width == 0 { 0 } else { rows.len() / width };
+        let n = rows.len().checked_div(width).unwrap_or(0);
         let mut mean = vec![0.0; width];
         for row in rows.chunks_exact(width.max(1)) {
             mean.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);

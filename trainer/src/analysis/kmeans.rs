@@ -51,7 +51,7 @@ pub fn normalise(rows: &mut [f64], width: usize) {
 /// Clusters unit rows `[n, width]` by the cosine to unit centres. Full passes, started by k-means++ draws.
 #[must_use]
 pub fn spherical_kmeans(points: &[f64], width: usize, search: &Search) -> Clustering {
-    let n = if width == 0 { 0 } else { points.len() / width };
+    let n = points.len().checked_div(width).unwrap_or(0);
     let clusters = search.clusters.min(n);
     if clusters == 0 {
         return Clustering { labels: vec![0; n], centres: Vec::new(), distance: 0.0, passes: 0 };

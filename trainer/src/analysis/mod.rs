@@ -28,6 +28,7 @@ pub mod similarity;
 pub mod spelling;
 pub mod terms;
 mod vector;
+pub mod window;
 
 use serde::{Deserialize, Serialize};
 

@@ -25,7 +25,7 @@ impl Pca {
     /// Of `rows` `[n, width]`: the fewest leading directions that carry at least `share` of the variance.
     #[must_use]
     pub fn of_rows(rows: &[f32], width: usize, share: f64) -> Self {
-        let n = if width == 0 { 0 } else { rows.len() / width };
+        let n = rows.len().checked_div(width).unwrap_or(0);
         let mut mean = vec![0.0; width];
         for row in rows.chunks_exact(width.max(1)) {
             mean.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));

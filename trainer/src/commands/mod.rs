@@ -1,10 +1,12 @@
 //! One file a command.
 
+mod analyse;
 mod data;
 mod device;
 mod eval;
 mod generate;
 mod inspect;
+mod monitor;
 mod plan;
 mod pretrain;
 mod show_config;
@@ -25,6 +27,8 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Plan(args) => plan::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Analyse(args) => analyse::run(args),
+        Command::Monitor(args) => monitor::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Completions(args) => {
             completions(args);

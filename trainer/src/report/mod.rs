@@ -1,4 +1,5 @@
-//! `report.html`: one run on one page, without scripts and without the network.
+//! Pages that people read: `report.html`, one run without scripts and without the network, and the page of
+//! `trainer analyse` ([`render_analysis`]), which has a little script of its own to search with and is whole without it.
 //!
 //! [`RunReport`] is everything the page shows; [`render`] makes the page of it and [`write()`] does both for a run's folder:
 //!
@@ -8,6 +9,7 @@
 //! | `run.json` | [`RunInfo`]: title and configuration | the folder's name, no configuration table |
 //! | `routing.json` | [`RoutingCounts`] of the last validation | no expert section |
 
+mod analysis;
 mod bars;
 mod chart;
 mod colour;
@@ -23,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use analysis::render as render_analysis;
 pub use bars::{BarGroup, GroupedBars};
 pub use chart::{LineChart, Look, Series};
 pub use html::escape;
