@@ -8,12 +8,14 @@ pub mod config;
 pub mod data;
 pub mod error;
 pub mod evaluate;
+pub mod generate;
 mod lock;
 pub mod metrics;
 pub mod model;
 pub mod progress;
 mod replace;
 pub mod report;
+pub mod subset;
 pub mod tensorboard;
 pub mod train;
 

@@ -8,6 +8,7 @@
 //! | `optimizer.safetensors` | AdamW's moments by parameter name |
 //! | `state.json` | step, tokens, data position |
 //! | `config.toml` | the whole configuration of the run |
+//! | `tokenizer.json` | the tokenizer, where the run's tokens are not bytes |
 //! | `manifest.json` | length and CRC-32 of each of these |
 
 mod error;
@@ -16,8 +17,10 @@ pub mod hf;
 mod hf_config;
 mod hf_export;
 mod hf_names;
+mod kept;
 pub mod safetensors;
 pub mod state;
+pub mod tokenizer;
 pub mod transfer;
 
 pub use error::{Error, Result};

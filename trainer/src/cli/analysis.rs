@@ -7,6 +7,20 @@ use clap::Args;
 use super::Device;
 use crate::config::Storage;
 
+/// After the help of `trainer analyse`.
+pub(super) const ANALYSE: &str = "\
+Examples:
+  trainer analyse --checkpoint runs/quickstart-0 --out analysis/emo
+  trainer analyse --checkpoint runs/standard-0 --out analysis/standard --compare analysis/emo/analysis.json
+Reads the same number of passages of each domain, without document pools, and writes analysis.json and analysis.html.";
+
+/// After the help of `trainer monitor`.
+pub(super) const MONITOR: &str = "\
+Examples:
+  trainer monitor --checkpoint runs/quickstart-0 src/lib.rs
+  tail -f notes.txt | trainer monitor --checkpoint runs/quickstart-0 -
+On a terminal the bars are drawn in place; elsewhere every update is a line. Text is routed without document pools.";
+
 /// `trainer analyse`.
 #[derive(Debug, Args)]
 pub struct Analyse {
@@ -84,9 +98,9 @@ pub struct Monitor {
     /// Tokens between two updates.
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub every: usize,
-    /// The model's tokenizer.json [default: bytes, or that of the shards the run was trained on].
-    #[arg(long, value_name = "FILE")]
-    pub tokenizer: Option<String>,
+    /// A Hugging Face tokenizer.json, or its folder [default: what the checkpoint holds; bytes].
+    #[arg(long, value_name = "PATH")]
+    pub tokenizer: Option<PathBuf>,
     /// Threads; 0 = all cores.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,

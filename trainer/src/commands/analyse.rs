@@ -18,13 +18,13 @@ use crate::analysis::{
     Analysis, Clusters, DomainSample, FORMAT, LayerAnalysis, LoadPoint, SampleSummary, Stability, load,
 };
 use crate::checkpoint::state::{STATE, State};
-use crate::checkpoint::{folder, hf};
+use crate::checkpoint::{folder, hf, tokenizer};
 use crate::cli::Analyse;
 use crate::data::Tokenizer;
 use crate::data::shard::ShardStore;
 use crate::data::shard::manifest::MANIFEST;
 use crate::error::{Error, Result};
-use crate::evaluate::text::{self, EvaluationText, run_config};
+use crate::evaluate::text::{EvaluationText, run_config};
 use crate::metrics::{Record, read_records};
 use crate::model::{Capacity, Model, ModelConfig};
 use crate::progress::{self, Mode};
@@ -102,11 +102,12 @@ impl Text {
             (Some(path), _) => {
                 let text = EvaluationText::open(path, model)?;
                 let shards = path.join(MANIFEST).exists();
+                // Text files are only read for models whose tokens are bytes.
                 let tokenizer = if shards { ShardStore::tokenizer(path)? } else { Tokenizer::bytes() };
                 (path.display().to_string(), text, tokenizer)
             }
             (None, Some(run)) => {
-                let tokenizer = text::tokenizer(Some(run), model, None)?;
+                let tokenizer = tokenizer::of(checkpoint, None, model)?;
                 ("what the run held out".into(), EvaluationText::of_run(run)?, tokenizer)
             }
             (None, None) => {

@@ -9,6 +9,9 @@ mod inspect;
 mod monitor;
 mod plan;
 mod pretrain;
+mod prune;
+mod retention;
+mod select;
 mod show_config;
 mod transfer;
 
@@ -29,6 +32,9 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Eval(args) => eval::run(args),
         Command::Analyse(args) => analyse::run(args),
         Command::Monitor(args) => monitor::run(args),
+        Command::Retention(args) => retention::run(args),
+        Command::Select(args) => select::run(args),
+        Command::Prune(args) => prune::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Completions(args) => {
             completions(args);

@@ -11,11 +11,11 @@ use serde::Serialize;
 
 use super::device::{self, Start, Work};
 use crate::analysis::window::{LayerView, LayerWindow};
-use crate::checkpoint::{folder, hf};
+use crate::checkpoint::{folder, hf, tokenizer};
 use crate::cli::Monitor;
 use crate::data::Tokenizer;
 use crate::error::{Error, Result};
-use crate::evaluate::text::{run_config, tokenizer};
+use crate::evaluate::text::run_config;
 use crate::model::{Capacity, Inputs, Model};
 
 /// The longest text that a token's routing sees, in tokens.
@@ -70,7 +70,7 @@ fn monitor<B: Backend>(backend: Arc<B>, args: &Monitor) -> Result<()> {
         return Err(Error::Usage(format!("{} {message}", checkpoint.display())));
     }
     let run = run_config(&checkpoint)?;
-    let tokenizer = tokenizer(run.as_ref(), &config, args.tokenizer.as_deref())?;
+    let tokenizer = tokenizer::of(&checkpoint, args.tokenizer.as_deref(), &config)?;
     let context =
         run.as_ref().map_or(config.max_positions, |run| run.data.sequence).clamp(2, LONGEST_CONTEXT);
     let capacity =

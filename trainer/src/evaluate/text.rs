@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::checkpoint::state::CONFIG;
-use crate::config::{Config, Source};
+use crate::checkpoint::tokenizer::reads_bytes;
+use crate::config::Config;
 use crate::data::shard::manifest::MANIFEST;
 use crate::data::shard::{Manifest, ShardStore};
-use crate::data::tokenizer::Eos;
-use crate::data::{ByteTokenizer, Document, Documents, Limits, TokenStore, Tokenizer, folder};
+use crate::data::{ByteTokenizer, Document, Documents, Limits, TokenStore, folder};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::train::text::Text;
@@ -32,42 +32,6 @@ pub fn run_config(checkpoint: &Path) -> Result<Option<Config>> {
     }
     let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
     Config::from_toml(&text, &[]).map(Some)
-}
-
-/// Whether a model's tokens are bytes.
-#[must_use]
-pub fn reads_bytes(config: &ModelConfig) -> bool {
-    config.vocabulary >= ByteTokenizer::VOCABULARY && config.eos_id == Some(ByteTokenizer::EOS)
-}
-
-/// The tokenizer of a model: that of the shards its run was trained on, bytes, or one that is `named` (a tokenizer.json).
-///
-/// # Errors
-/// Where none is known, and one that cannot be the model's.
-pub fn tokenizer(run: Option<&Config>, model: &ModelConfig, named: Option<&str>) -> Result<Tokenizer> {
-    let found = match (named, run) {
-        (Some(name), _) => Tokenizer::load(name, model.eos_id.map_or(Eos::Usual, Eos::Id))?,
-        (None, Some(run)) if run.data.source == Source::Shards => {
-            let first = run.data.mix.first().map_or(&run.data.path, |mix| &mix.path);
-            ShardStore::tokenizer(first)?
-        }
-        (None, _) if reads_bytes(model) => Tokenizer::bytes(),
-        _ => {
-            return Err(Error::Usage(
-                "the model's tokens are not bytes, and its tokenizer is not known; give its tokenizer.json with \
-                 --tokenizer"
-                    .into(),
-            ));
-        }
-    };
-    if found.identity().vocabulary as usize > model.vocabulary {
-        return Err(Error::Usage(format!(
-            "the tokenizer ({}) is not the model's, which has {} tokens",
-            found.identity().words(),
-            model.vocabulary
-        )));
-    }
-    Ok(found)
 }
 
 impl EvaluationText {

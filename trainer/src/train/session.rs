@@ -14,7 +14,8 @@ use crate::checkpoint::folder::{self, Writer};
 use crate::checkpoint::state::{CONFIG, OPTIMISER, STATE, State};
 use crate::checkpoint::{first_difference, hf};
 use crate::config::Config;
-use crate::data::{Batch, BatchStream};
+use crate::data::shard::manifest::TOKENIZER;
+use crate::data::{Batch, BatchStream, Tokenizer};
 use crate::error::{Error, Result};
 use crate::model::{Inputs, Losses, Model, ModelConfig, Objective};
 
@@ -37,6 +38,7 @@ pub struct Session<B: Backend> {
     batches: Vec<Batch>,
     filler: Filler,
     inputs: Inputs,
+    tokenizer: Tokenizer,
 }
 
 /// What one step did.
@@ -127,6 +129,7 @@ impl<B: Backend> Session<B> {
             batches: vec![Batch::default(); config.micro_batches()],
             filler: Filler::new(&config),
             inputs: Inputs::default(),
+            tokenizer: text.tokenizer.clone(),
             step: 0,
             tokens: 0,
             carried: 0,
@@ -229,6 +232,9 @@ impl<B: Backend> Session<B> {
         };
         writer.text(STATE, &state.to_json()?)?;
         writer.text(CONFIG, &self.config.to_toml()?)?;
+        if let Some(file) = self.tokenizer.file() {
+            writer.file(TOKENIZER, file)?;
+        }
         writer.finish()
     }
 }

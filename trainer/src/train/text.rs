@@ -25,6 +25,8 @@ pub struct Text {
     pub valid: Arc<dyn Documents>,
     /// Names of the domains.
     pub domains: Vec<String>,
+    /// What made the tokens.
+    pub tokenizer: Tokenizer,
     /// What people should know about it, one line each.
     pub notes: Vec<String>,
 }
@@ -69,6 +71,7 @@ impl Text {
             train: vec![Portion::whole("the corpus", store(&corpus.train)?)],
             valid: store(&corpus.valid)?,
             domains: corpus.domains,
+            tokenizer: Tokenizer::bytes(),
             notes,
         })
     }
@@ -107,8 +110,8 @@ impl Text {
         } else {
             Arc::new(open(&data.valid_path)?)
         };
-        let mut text =
-            Self { train, valid, domains, notes: vec![format!("tokenizer: {}", identity.words())] };
+        let notes = vec![format!("tokenizer: {}", identity.words())];
+        let mut text = Self { train, valid, domains, notes, tokenizer };
         for passes in text.stream(config)?.passes(config.train.steps * config.micro_batches() as u64)? {
             let percent = 100.0 * passes.share;
             text.notes.push(format!(
@@ -141,6 +144,7 @@ impl Text {
             train: vec![Portion::whole("random tokens", Arc::new(store))],
             valid: Arc::new(TokenStore::new(eos)),
             domains: vec!["random".into()],
+            tokenizer: Tokenizer::bytes(),
             notes: vec!["random tokens: the loss means nothing".into()],
         })
     }
