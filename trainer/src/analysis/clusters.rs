@@ -11,7 +11,7 @@ use super::kmeans::{self, Search, normalise, spherical_kmeans};
 use super::pca::Pca;
 use super::quality::{purity, silhouettes};
 use super::sample::Sample;
-use super::spelling::{pieces, terms};
+use super::spelling::{characters, pieces, terms};
 use super::terms::{Term, typical};
 use super::vector::{dot, rounded};
 use crate::data::Tokenizer;
@@ -75,8 +75,10 @@ pub struct Cluster {
     pub domain_entropy_bits: f64,
     /// Mean silhouette of its tokens.
     pub silhouette: f64,
-    /// What sets it apart, the most typical first.
+    /// What sets it apart, the most typical first: tokens, or words where tokens are single bytes.
     pub terms: Vec<Term>,
+    /// The characters themselves, where tokens are single bytes; empty elsewhere.
+    pub characters: Vec<Term>,
     /// Tokens near its centre where they stand, each of another document where there are enough.
     pub contexts: Vec<Context>,
 }
@@ -151,6 +153,14 @@ impl Clusters {
     }
 }
 
+/// The most typical terms; characters where those tell more about what sets the cluster apart.
+fn name(terms: &[Term], characters: &[Term]) -> String {
+    let first = |of: &[Term]| of.iter().take(NAME).map(|term| term.score).sum::<f64>();
+    let of = if first(characters) > first(terms) { characters } else { terms };
+    let texts: Vec<&str> = of.iter().take(NAME).map(|term| term.text.as_str()).collect();
+    if texts.is_empty() { "nothing typical".into() } else { texts.join(" · ") }
+}
+
 fn places(sample: &Sample, watched: &Watched) -> Vec<Place> {
     let (mut passage, mut start) = (0, 0);
     let mut places = Vec::with_capacity(watched.clustered.len());
@@ -182,26 +192,31 @@ impl View<'_> {
         for (place, &label) in self.places.iter().zip(&found.labels) {
             domains[label as usize][self.sample.passages[place.passage].domain as usize] += 1;
         }
-        let typical = typical(&self.terms(), &found.labels, count, TERMS);
+        let words = typical(&self.spelled(terms), &found.labels, count, TERMS);
+        let characters = match self.tokenizer.file() {
+            Some(_) => vec![Vec::new(); count],
+            None => typical(&self.spelled(characters), &found.labels, count, TERMS),
+        };
         let all: Vec<u64> = (0..self.sample.domains.len())
             .map(|domain| domains.iter().map(|row| row[domain]).sum())
             .collect();
-        let mut clusters: Vec<Cluster> = typical
+        let mut clusters: Vec<Cluster> = words
             .into_iter()
+            .zip(characters)
             .enumerate()
-            .map(|(label, terms)| {
+            .map(|(label, (terms, characters))| {
                 let members: Vec<usize> =
                     (0..found.labels.len()).filter(|&at| found.labels[at] as usize == label).collect();
                 let sum: f64 = members.iter().map(|&at| silhouettes[at]).sum();
                 let shares: Vec<f64> = domains[label].iter().map(|&count| count as f64).collect();
-                let name: Vec<&str> = terms.iter().take(NAME).map(|term| term.text.as_str()).collect();
                 Cluster {
-                    name: if name.is_empty() { "nothing typical".into() } else { name.join(" · ") },
+                    name: name(&terms, &characters),
                     tokens: members.len() as u64,
                     domain_entropy_bits: entropy_bits(&shares),
                     domains: domains[label].clone(),
                     silhouette: sum / members.len().max(1) as f64,
                     terms,
+                    characters,
                     contexts: self.contexts(&members, &found.centres[label * self.width..][..self.width]),
                 }
             })
@@ -222,11 +237,11 @@ impl View<'_> {
         }
     }
 
-    /// What each clustered token is counted as.
-    fn terms(&self) -> Vec<String> {
+    /// What each clustered token is counted as, by a spelling of the tokens of its passage.
+    fn spelled(&self, spell: fn(&Tokenizer, &[u32]) -> Vec<String>) -> Vec<String> {
         let mut all = Vec::with_capacity(self.places.len());
         for group in self.places.chunk_by(|a, b| a.passage == b.passage) {
-            let of_passage = terms(self.tokenizer, &self.sample.passages[group[0].passage].ids);
+            let of_passage = spell(self.tokenizer, &self.sample.passages[group[0].passage].ids);
             all.extend(group.iter().map(|place| of_passage[place.token].clone()));
         }
         all
@@ -320,8 +335,9 @@ mod tests {
         let [letters, digits] = &found.clusters[..] else { panic!() };
         assert_eq!((letters.tokens, digits.tokens), (23, 16));
         assert_eq!((&letters.domains, &digits.domains), (&vec![2, 21], &vec![16, 0]));
-        assert!(digits.name.starts_with("2024"), "{}", digits.name);
-        assert!(letters.name.contains("word"), "{}", letters.name);
+        assert_eq!(digits.terms[0].text, "2024");
+        assert!(letters.terms.iter().any(|term| term.text == "word"), "{:?}", letters.terms);
+        assert!(digits.characters.iter().any(|term| term.text == "7"), "{:?}", digits.characters);
         assert!((found.purity - 37.0 / 39.0).abs() < 1e-12);
         assert!((found.purity_of_one - 21.0 / 39.0).abs() < 1e-12);
         assert!(found.silhouette > 0.8, "{}", found.silhouette);
@@ -333,6 +349,15 @@ mod tests {
         assert_eq!(shown.experts[0][shown.at], 0);
         assert_eq!(found.check(2, 1), Ok(()));
         assert!(found.check(3, 1).is_err() && found.check(2, 2).is_err());
+    }
+
+    #[test]
+    fn names_say_what_tells_more() {
+        let term = |text: &str, score: f64| Term { text: text.into(), count: 1, score };
+        let words = [term("poem", 0.3), term("rose", 0.2)];
+        assert_eq!(name(&words, &[term("e", 0.4)]), "poem · rose");
+        assert_eq!(name(&words, &[term("e", 2.0)]), "e");
+        assert_eq!(name(&[], &[]), "nothing typical");
     }
 
     #[test]

@@ -53,6 +53,12 @@ pub fn terms(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<String> {
     terms
 }
 
+/// The character of each token of single bytes, counted once; a name for what cannot be seen.
+#[must_use]
+pub fn characters(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<String> {
+    pieces(tokenizer, ids).iter().map(|piece| named(piece)).collect()
+}
+
 /// A text without the spaces around it, or a name for what cannot be seen.
 fn named(text: &str) -> String {
     match text.trim() {

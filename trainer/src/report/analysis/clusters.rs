@@ -125,7 +125,8 @@ fn article(number: usize, cluster: &Cluster, model: &Analysis, all: usize) -> St
         cluster.silhouette,
         domain_bar(cluster, model)
     );
-    let terms = cluster.terms.iter().map(|term| {
+    let shown = cluster.terms.iter().chain(&cluster.characters);
+    let terms = shown.map(|term| {
         format!(
             "<li title=\"{} tokens, score {:.4}\">{}</li>",
             term.count,

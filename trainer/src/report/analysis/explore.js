@@ -37,7 +37,7 @@
     const model = models[Number(list.dataset.model)];
     for (const element of list.querySelectorAll(".cluster")) {
       const cluster = model.clusters.clusters[Number(element.dataset.index)];
-      const text = [cluster.name, ...cluster.terms.map((term) => term.text), ...cluster.contexts.map((c) => c.pieces.join(""))];
+      const text = [cluster.name, ...cluster.terms.concat(cluster.characters).map((term) => term.text), ...cluster.contexts.map((c) => c.pieces.join(""))];
       entries.push({
         list, element, cluster, model,
         main: main(cluster, model.sample.domains),

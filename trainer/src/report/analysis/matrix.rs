@@ -77,8 +77,9 @@ pub(super) fn similarity(models: &[&Analysis], names: &[String]) -> String {
 fn domains_svg(domains: &[String], layer: &LayerAnalysis) -> String {
     const SIZE: f64 = 340.0;
     let longest = domains.iter().map(|name| name.chars().count()).max().unwrap_or(0);
-    let left = (14.0 + 6.6 * longest as f64).min(120.0);
-    let cell = ((SIZE - left) / domains.len().max(1) as f64).min(44.0);
+    let left = (12.0 + 7.3 * longest as f64).min(130.0);
+    // The last name above leans out to the right.
+    let cell = ((SIZE - left - 14.0) / domains.len().max(1) as f64).min(44.0);
     let top = 26.0 + 0.72 * left;
     let mut out = format!(
         "<svg class=\"chart heat\" viewBox=\"0 0 {SIZE} {}\" role=\"img\" aria-label=\"Layer {}: similarity of domains\">\n\
