@@ -281,7 +281,9 @@ fn shows_the_experts(page: &str, model: &Analysis, number: usize, ordinal: usize
             let shown: Vec<(u32, String)> = browser::between(excerpt, "title=\"expert ", "</")
                 .into_iter()
                 .map(|part| {
-                    let (expert, text) = part.split_once("\">").unwrap();
+                    // Scripts may leave further attributes behind the title.
+                    let (expert, rest) = part.split_once('"').unwrap();
+                    let text = rest.split_once('>').unwrap().1;
                     (expert.parse().unwrap(), text.replace("&quot;", "\"").replace("&#39;", "'"))
                 })
                 .collect();
