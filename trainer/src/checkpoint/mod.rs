@@ -12,6 +12,7 @@
 //! | `manifest.json` | length and CRC-32 of each of these |
 
 mod error;
+mod files;
 pub mod folder;
 pub mod hf;
 mod hf_config;
@@ -22,6 +23,7 @@ pub mod safetensors;
 pub mod state;
 pub mod tokenizer;
 pub mod transfer;
+pub(crate) mod weights;
 
 pub use error::{Error, Result};
 pub use hf_config::Family;

@@ -4,8 +4,11 @@ mod analyse;
 mod data;
 mod device;
 mod eval;
+mod finetune;
 mod generate;
+mod grow;
 mod inspect;
+mod merge;
 mod monitor;
 mod plan;
 mod pretrain;
@@ -13,6 +16,7 @@ mod prune;
 mod retention;
 mod select;
 mod show_config;
+mod subset;
 mod transfer;
 
 use clap::CommandFactory;
@@ -33,6 +37,10 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Analyse(args) => analyse::run(args),
         Command::Monitor(args) => monitor::run(args),
         Command::Retention(args) => retention::run(args),
+        Command::Finetune(args) => finetune::run(args),
+        Command::Merge(args) => merge::run(args),
+        Command::Subset(args) => subset::run(args),
+        Command::Grow(args) => grow::run(args),
         Command::Select(args) => select::run(args),
         Command::Prune(args) => prune::run(args),
         Command::Inspect(args) => inspect::run(args),

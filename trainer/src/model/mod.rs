@@ -27,6 +27,7 @@ use emo::{Error, Result};
 
 pub use activations::{Capacity, Entry, Planner, Purpose};
 pub use config::{Dense, FeedForward, Kept, ModelConfig, Moe, NormPlacement, QkNorm, Smoothing};
+pub(crate) use init::fill as initial_values;
 pub use inputs::{Inputs, PoolFrom, Segments};
 pub use inspect::Routing;
 pub use layout::{FeedForwardLayout, Init, Layer, Layout, Tensor};

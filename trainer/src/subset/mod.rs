@@ -3,8 +3,12 @@
 //! [`ExpertSubset`] names, for each layer with experts, the routed experts that are kept, by their index in the model that
 //! the subset was made for. Shared experts are always kept. Read from and written to a JSON file (`--experts FILE`).
 
+pub mod compose;
 mod file;
+pub mod grow;
 mod keep;
+pub mod merge;
+mod places;
 pub mod run;
 pub mod select;
 
