@@ -403,3 +403,50 @@ fn pictures(chromium: &Path, page: &Path) {
     }
     assert!(light != dark);
 }
+
+#[test]
+fn several_runs_stand_side_by_side_with_what_counting_gives() {
+    let place = Place::new();
+    succeed(&mut place.pretrain("a", &["--steps", "4"]));
+    succeed(&mut place.pretrain("b", &["--steps", "6", "--set", "optimiser.lr=0.004"]));
+    let mut command = place.trainer();
+    let out = place.path("both.html");
+    command.arg("report").arg(place.path("a")).arg(place.path("b")).arg("--json").arg("--out").arg(&out);
+    let said = summary(&succeed(&mut command));
+    assert_eq!(said["runs"], 2);
+    let page = std::fs::read_to_string(&out).unwrap();
+    for (run, name) in [("a", "tiny, seed 0 (1)"), ("b", "tiny, seed 0 (2)")] {
+        let metrics = place.metrics(run);
+        let last = |kind: &str| metrics.iter().rev().find(|record| record["kind"] == kind).unwrap();
+        let step = last("step");
+        let row = format!("<th scope=\"row\">{name}</th><td>{}</td>", step["step"]);
+        assert!(page.contains(&row), "{row}");
+        assert!(page.contains(&format!("<td>{:.4}</td>", step["loss"].as_f64().unwrap())));
+        for (domain, valid) in last("valid")["domains"].as_object().unwrap() {
+            let bits = valid["bits_per_byte"].as_f64().unwrap();
+            let title = format!("<title>{domain}, {name}: {bits:.3}</title>");
+            assert!(page.contains(&title), "{title}");
+        }
+    }
+    // The text repeats eight words: counting them costs little.
+    for (domain, bits) in said["ngram"].as_object().unwrap() {
+        let bits = bits.as_f64().unwrap();
+        assert!((0.05..2.5).contains(&bits), "{domain}: {bits}");
+        assert!(page.contains(&format!("<title>{domain}, 5-gram counts: {bits:.3}</title>")));
+    }
+    let differing = browser::between(&page, "Where the runs differ", "</figure>")[0];
+    assert!(differing.contains("optimiser.lr") && differing.contains("train.steps"));
+    assert!(!differing.contains("model.width") && page.contains("model.width"));
+    assert!(page.contains("processor cores"));
+    assert!(!page.contains("<script") && !page.contains("http"));
+
+    // One run's own page is written again.
+    let own = place.path("a").join("report.html");
+    std::fs::remove_file(&own).ok();
+    succeed(place.trainer().arg("report").arg(place.path("a")));
+    assert!(std::fs::read_to_string(own).unwrap().contains("processor cores"));
+    let mut two = place.trainer();
+    assert!(fail(two.arg("report").arg(place.path("a")).arg(place.path("b")), 2).contains("--out"));
+    let mut none = place.trainer();
+    assert!(fail(none.arg("report").arg(place.path("nowhere")), 1).contains("metrics.jsonl"));
+}

@@ -7,6 +7,7 @@ mod device;
 mod evaluate;
 mod generate;
 mod pretrain;
+mod report;
 mod retention;
 mod subset;
 mod tuning;
@@ -20,6 +21,7 @@ pub use device::Device;
 pub use evaluate::{Eval, Pool};
 pub use generate::Generate;
 pub use pretrain::{Plan, Pretrain, ShowConfig, Source};
+pub use report::Report;
 pub use retention::Retention;
 pub use subset::{Prune, Select};
 pub use tuning::{Compose, Fall, Finetune, Grow, Merge, NewExperts, ShowSubset, Subset, Take, Tune};
@@ -69,6 +71,9 @@ Ctrl-C finishes the step, saves, and prints the command that continues the run b
     /// Show what the experts of a model do: by domain, layer and token, with clusters, as JSON and as a page.
     #[command(after_help = analysis::ANALYSE)]
     Analyse(Analyse),
+    /// Write the page of a run again, or of several runs side by side.
+    #[command(after_help = report::HELP)]
+    Report(Report),
     /// Watch which experts read a text while it comes in.
     #[command(after_help = analysis::MONITOR)]
     Monitor(Monitor),

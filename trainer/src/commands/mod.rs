@@ -13,6 +13,7 @@ mod monitor;
 mod plan;
 mod pretrain;
 mod prune;
+mod report;
 mod retention;
 mod select;
 mod show_config;
@@ -35,6 +36,7 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Generate(args) => generate::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Analyse(args) => analyse::run(args),
+        Command::Report(args) => report::run(args),
         Command::Monitor(args) => monitor::run(args),
         Command::Retention(args) => retention::run(args),
         Command::Finetune(args) => finetune::run(args),

@@ -4,5 +4,6 @@
 //! [`retention`] measures subsets of the experts.
 
 pub mod held_out;
+pub mod ngram;
 pub mod retention;
 pub mod text;

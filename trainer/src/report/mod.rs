@@ -18,6 +18,7 @@ mod heatmap;
 mod html;
 mod page;
 mod routing;
+mod runs;
 mod scale;
 mod sections;
 
@@ -31,6 +32,7 @@ pub use chart::{LineChart, Look, Series};
 pub use html::escape;
 pub use page::render;
 pub use routing::{LayerRouting, RoutingCounts};
+pub use runs::{Baseline, render_runs};
 pub use scale::Scale;
 
 use crate::metrics::{MetricsError, Record, StepRecord, ValidRecord, read_records};
@@ -43,6 +45,9 @@ pub struct RunInfo {
     pub title: String,
     /// Settings worth reading, in order: name and value.
     pub config: Vec<(String, String)>,
+    /// What the run was made with: name and value.
+    #[serde(default)]
+    pub environment: Vec<(String, String)>,
 }
 
 /// All that a report shows.
@@ -92,7 +97,7 @@ impl RunReport {
         let mut report = RunReport {
             info: optional(&folder.join("run.json"))?.unwrap_or_else(|| RunInfo {
                 title: folder.file_name().map_or("run".into(), |name| name.to_string_lossy().into_owned()),
-                config: Vec::new(),
+                ..RunInfo::default()
             }),
             ..RunReport::default()
         };
