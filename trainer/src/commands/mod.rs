@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod analyse;
 mod benchmarks;
 mod data;
 mod device;
@@ -9,9 +10,11 @@ mod generate;
 mod grow;
 mod inspect;
 mod merge;
+mod monitor;
 mod plan;
 mod pretrain;
 mod prune;
+mod report;
 mod retention;
 mod select;
 mod show_config;
@@ -33,6 +36,9 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Plan(args) => plan::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Analyse(args) => analyse::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Monitor(args) => monitor::run(args),
         Command::Retention(args) => retention::run(args),
         Command::Finetune(args) => finetune::run(args),
         Command::Merge(args) => merge::run(args),

@@ -15,6 +15,7 @@ mod layout;
 mod objective;
 mod parameters;
 mod past;
+mod probe;
 
 use std::ops::Range;
 use std::sync::Arc;
