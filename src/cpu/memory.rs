@@ -4,7 +4,7 @@ use crate::backend::Element;
 use crate::{Error, Result};
 
 use super::simd::Storage;
-use super::threads::DisjointMut;
+use super::threads::{DisjointMut, Threads};
 use super::{Cpu, vector};
 
 /// Elements of a task: large enough to hide the hand-over, small enough to balance.
@@ -15,22 +15,22 @@ fn same_length(op: &'static str, expected: usize, found: usize) -> Result<()> {
 }
 
 /// `target = source`.
-pub(super) fn copy<S: Storage, T: Element>(
-    cpu: &Cpu<S>,
+pub(super) fn copy<T: Element>(
+    threads: &Threads,
     op: &'static str,
     source: &[T],
     target: &mut [T],
 ) -> Result<()> {
     same_length(op, source.len(), target.len())?;
-    cpu.threads.for_each_chunk(target, CHUNK, |chunk, part, _| {
+    threads.for_each_chunk(target, CHUNK, |chunk, part, _| {
         part.copy_from_slice(&source[chunk * CHUNK..][..part.len()]);
     });
     Ok(())
 }
 
 /// `target = 0`.
-pub(super) fn zero<S: Storage, T: Element>(cpu: &Cpu<S>, target: &mut [T]) {
-    cpu.threads.for_each_chunk(target, CHUNK, |_, part, _| part.fill(T::zeroed()));
+pub(super) fn zero<T: Element>(threads: &Threads, target: &mut [T]) {
+    threads.for_each_chunk(target, CHUNK, |_, part, _| part.fill(T::zeroed()));
 }
 
 /// `y += x`.

@@ -31,6 +31,7 @@ mod router;
 mod router_logits;
 pub mod simd;
 mod smoothing;
+mod table;
 pub mod threads;
 mod vector;
 

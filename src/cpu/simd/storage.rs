@@ -5,15 +5,10 @@ use half::bf16;
 use super::Simd;
 use crate::backend::Real;
 use crate::cpu::isa::Isa;
+use crate::cpu::table::Table;
 
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for half::bf16 {}
-}
-
-/// A type that the CPU backend stores activations and matrices in: f32 or bf16. Arithmetic is f32 in either case.
-pub trait Storage: Real + sealed::Sealed {
+/// A type that the CPU backend stores activations and matrices in: f32 or bf16, no others. Arithmetic is f32 in either case.
+pub trait Storage: Real + Table {
     /// The same value.
     fn to_f32(self) -> f32;
 
