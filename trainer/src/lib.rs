@@ -13,6 +13,7 @@ pub mod model;
 pub mod progress;
 mod replace;
 pub mod report;
+pub mod subset;
 pub mod tensorboard;
 pub mod train;
 

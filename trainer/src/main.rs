@@ -7,6 +7,7 @@
 //! * [`trainer::model`] — the decoder, forward and backward side by side
 //! * [`trainer::train`] — the loop: schedule, optimiser, validation, routing statistics
 //! * [`trainer::checkpoint`] — atomic folders that are Hugging Face checkpoints
+//! * [`trainer::subset`] — subsets of experts: choosing, pruning, running
 //! * [`trainer::report`] — metrics, progress line, report.html
 
 use std::process::ExitCode;

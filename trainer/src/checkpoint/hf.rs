@@ -12,7 +12,7 @@ use emo::backend::Backend;
 use serde_json::Value;
 
 use super::safetensors::{Planned, Reader};
-use super::{Error, Family, HfTensor, Result, hf_config, hf_names, safetensors};
+use super::{Error, Family, HfTensor, Result, hf_config, hf_names, kept, safetensors};
 use crate::model::{Capacity, Layout, Model, ModelConfig};
 use crate::replace::replace_with;
 
@@ -67,19 +67,45 @@ pub fn load_as<B: Backend>(
     backend: Arc<B>,
     capacity: Capacity,
 ) -> Result<Model<B>> {
+    load_slices(folder, &config, family, None, backend, capacity)
+}
+
+/// The model that keeps only these routed experts (ascending, a list for each layer with experts) of the one in a folder.
+/// What belongs to the other experts is not read.
+///
+/// # Errors
+/// Those of [`load`], and experts that the model cannot keep; see [`ModelConfig::keep`].
+pub fn load_kept<B: Backend>(
+    folder: &Path,
+    kept: &[Vec<u32>],
+    backend: Arc<B>,
+    capacity: Capacity,
+) -> Result<Model<B>> {
+    let (config, family) = read_config(folder)?;
+    load_slices(folder, &config, family, Some(kept), backend, capacity)
+}
+
+fn load_slices<B: Backend>(
+    folder: &Path,
+    config: &ModelConfig,
+    family: Family,
+    kept: Option<&[Vec<u32>]>,
+    backend: Arc<B>,
+    capacity: Capacity,
+) -> Result<Model<B>> {
     // Names and shapes are checked before memory is taken.
     let mut source = Source::open(folder)?;
-    let layout = Layout::new(&config)?;
-    let tensors = hf_names::tensors(&config, &layout, family);
-    source.check(&config, &tensors)?;
-    let mut model = Model::new(backend, config, capacity)?;
-    for tensor in &tensors {
-        let values = source.floats(&tensor.name, &tensor.shape)?;
+    source.check(config, &hf_names::tensors(config, &Layout::new(config)?, family))?;
+    let (small, slices) = kept::slices(config, family, kept)?;
+    let mut model = Model::new(backend, small, capacity)?;
+    for kept::Slice { from, shape, rows, tensor } in &slices {
+        let values = source.file(from)?.floats_of(from, shape, rows.as_deref())?;
         model.set_parameters(tensor.range.start, &values)?;
     }
-    for (ordinal, (name, experts)) in selection_biases(model.config()).into_iter().enumerate() {
+    for (ordinal, (name, experts)) in selection_biases(config).into_iter().enumerate() {
         if source.contains(&name) {
-            let values = source.floats(&name, &[experts])?;
+            let rows = kept.map(|kept| &kept[ordinal][..]);
+            let values = source.file(&name)?.floats_of(&name, &[experts], rows)?;
             model.set_selection_bias(ordinal, &values)?;
         }
     }
@@ -199,13 +225,15 @@ impl Source {
         }
     }
 
-    fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f64>> {
-        self.file(name)?.floats(name, shape)
-    }
-
-    /// Type and bytes of a tensor.
-    pub(super) fn tensor(&mut self, name: &str) -> Result<(Dtype, Vec<u8>)> {
-        Ok((self.dtype(name)?, self.file(name)?.bytes(name)?))
+    /// Type and bytes of a tensor, or of some of its rows.
+    pub(super) fn tensor(&mut self, name: &str, rows: Option<&[u32]>) -> Result<(Dtype, Vec<u8>)> {
+        let dtype = self.dtype(name)?;
+        let file = self.file(name)?;
+        let bytes = match rows {
+            Some(rows) => file.rows(name, rows)?,
+            None => file.bytes(name)?,
+        };
+        Ok((dtype, bytes))
     }
 
     /// Type of a tensor.

@@ -5,7 +5,7 @@ use emo::ops::router::SharedWeight;
 use serde_json::{Map, Value, json};
 
 use super::{Error, Result};
-use crate::model::{Dense, FeedForward, ModelConfig, Moe, NormPlacement, QkNorm};
+use crate::model::{Dense, FeedForward, Kept, ModelConfig, Moe, NormPlacement, QkNorm};
 
 /// A model family of the Hugging Face hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,6 +156,8 @@ fn read_plain(keys: &Keys<'_>, family: Family) -> Result<ModelConfig> {
         None if heads > 0 && width.is_multiple_of(heads) => width / heads,
         None => return Err(Error::config("num_attention_heads", "must divide hidden_size")),
     };
+    let mut feed_forward = feed_forward(keys, family)?;
+    read_kept(keys, &mut feed_forward)?;
     Ok(ModelConfig {
         vocabulary: keys.required("vocab_size")?,
         width,
@@ -177,7 +179,7 @@ fn read_plain(keys: &Keys<'_>, family: Family) -> Result<ModelConfig> {
         eos_id: keys.token("eos_token_id", None)?,
         bos_id: keys.token("bos_token_id", None)?,
         init_std: keys.number("initializer_range")?.unwrap_or(0.02),
-        feed_forward: feed_forward(keys, family)?,
+        feed_forward,
     })
 }
 
@@ -272,6 +274,40 @@ fn feed_forward(keys: &Keys<'_>, family: Family) -> Result<Vec<FeedForward>> {
             Ok(vec![FeedForward::Moe(moe(experts, 0, width)); layers])
         }
     }
+}
+
+/// Where a pruned model's experts come from: `kept_experts` lists for each layer with experts the original index of each
+/// routed expert; `original_num_experts` is the number they were taken from, shared ones included, for all layers or a list.
+fn read_kept(keys: &Keys<'_>, feed_forward: &mut [FeedForward]) -> Result<()> {
+    let moes = feed_forward.iter_mut().filter_map(|kind| match kind {
+        FeedForward::Moe(moe) => Some(moe),
+        FeedForward::Dense(_) => None,
+    });
+    let moes: Vec<&mut Moe> = moes.collect();
+    let (kept, original) = ("kept_experts", "original_num_experts");
+    let lists = keys.typed(kept, "a list of lists of whole numbers", |value| {
+        value.as_array()?.iter().map(list).collect::<Option<Vec<_>>>()
+    })?;
+    let totals = keys.typed(original, "a whole number or a list of them", |value| {
+        let all = value.as_u64().and_then(|n| usize::try_from(n).ok()).map(|n| vec![n; moes.len()]);
+        all.or_else(|| list(value))
+    })?;
+    let (lists, totals) = match (lists, totals) {
+        (None, None) => return Ok(()),
+        (Some(lists), Some(totals)) => (lists, totals),
+        (None, Some(_)) => return Err(Error::config(kept, format!("is missing beside `{original}`"))),
+        (Some(_), None) => return Err(Error::config(original, format!("is missing beside `{kept}`"))),
+    };
+    for (key, found) in [(kept, lists.len()), (original, totals.len())] {
+        if found != moes.len() {
+            return Err(Error::config(key, format!("must have {} entries, found {found}", moes.len())));
+        }
+    }
+    for (moe, (list, total)) in moes.into_iter().zip(lists.into_iter().zip(totals)) {
+        let experts = list.iter().map(|&expert| u32::try_from(expert).unwrap_or(u32::MAX)).collect();
+        moe.kept = Some(Kept { of: total.saturating_sub(moe.shared), experts });
+    }
+    Ok(())
 }
 
 /// EMO's layers: counts for all or for each layer, 0 experts = dense.
@@ -424,6 +460,13 @@ fn plain(config: &ModelConfig) -> Value {
         "dense_intermediate_size": dense.map(|dense| dense.hidden),
         "dense_mlp_bias": dense.is_some_and(|dense| dense.bias),
     });
+    let kept: Option<Vec<&Kept>> = moes.iter().flatten().map(|moe| moe.kept.as_ref()).collect();
+    if let Some(kept) = kept.filter(|kept| !kept.is_empty()) {
+        let of = moes.iter().flatten().zip(&kept).map(|(moe, kept)| json!(kept.of + moe.shared));
+        let of: Vec<Value> = of.collect();
+        json["kept_experts"] = kept.iter().map(|kept| json!(kept.experts)).collect();
+        json["original_num_experts"] = if uniform(&of) { of[0].clone() } else { json!(of) };
+    }
     if config.width != config.heads * config.head_dim {
         json["head_dim"] = json!(config.head_dim);
     }

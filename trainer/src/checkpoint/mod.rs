@@ -16,6 +16,7 @@ pub mod hf;
 mod hf_config;
 mod hf_export;
 mod hf_names;
+mod kept;
 pub mod safetensors;
 pub mod state;
 pub mod transfer;

@@ -63,20 +63,55 @@ impl Reader {
     pub fn bytes(&mut self, name: &str) -> Result<Vec<u8>> {
         let (start, end) = self.tensors.get(name).ok_or_else(|| missing(name))?.data_offsets;
         let mut bytes = vec![0u8; end - start];
-        self.file.seek(SeekFrom::Start(self.data + start as u64)).map_err(Error::io(&self.path))?;
-        self.file.read_exact(&mut bytes).map_err(Error::io(&self.path))?;
+        self.read(start, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// The bytes of some rows of a tensor (its first dimension), in ascending order; nothing else is read.
+    pub fn rows(&mut self, name: &str, rows: &[u32]) -> Result<Vec<u8>> {
+        let info = self.tensors.get(name).ok_or_else(|| missing(name))?;
+        let count = info.shape.first().copied().unwrap_or(0);
+        let ascending = rows.windows(2).all(|pair| pair[0] < pair[1]);
+        if !ascending || rows.last().is_some_and(|&last| last as usize >= count) {
+            let expected = format!("ascending rows below {count}");
+            return Err(Error::Tensor { name: name.to_owned(), expected, found: format!("{rows:?}") });
+        }
+        let (start, end) = info.data_offsets;
+        let row = (end - start) / count.max(1);
+        let mut bytes = vec![0u8; rows.len() * row];
+        let mut done = 0;
+        // Neighbours are read at once.
+        for run in rows.chunk_by(|a, b| a + 1 == *b) {
+            let part = &mut bytes[done * row..(done + run.len()) * row];
+            self.read(start + run[0] as usize * row, part)?;
+            done += run.len();
+        }
+        Ok(bytes)
+    }
+
+    /// Bytes from `start` on, counted from the first tensor.
+    fn read(&mut self, start: usize, bytes: &mut [u8]) -> Result<()> {
+        self.file.seek(SeekFrom::Start(self.data + start as u64)).map_err(Error::io(&self.path))?;
+        self.file.read_exact(bytes).map_err(Error::io(&self.path))
     }
 
     /// A floating-point tensor (F64, F32 or BF16) of a given shape; the values are exact.
     pub fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f64>> {
+        self.floats_of(name, shape, None)
+    }
+
+    /// [`Reader::floats`] of some rows (all where none), of which nothing else is read.
+    pub fn floats_of(&mut self, name: &str, shape: &[usize], rows: Option<&[u32]>) -> Result<Vec<f64>> {
         let info = self.tensors.get(name).ok_or_else(|| missing(name))?;
         let (dtype, found) = (info.dtype, format!("{} {:?}", info.dtype, info.shape));
         if info.shape != shape || !matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::BF16) {
             let expected = format!("F32 or BF16 {shape:?}");
             return Err(Error::Tensor { name: name.to_owned(), expected, found });
         }
-        let bytes = self.bytes(name)?;
+        let bytes = match rows {
+            Some(rows) => self.rows(name, rows)?,
+            None => self.bytes(name)?,
+        };
         Ok(match dtype {
             Dtype::F64 => bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b)).collect(),
             Dtype::F32 => bytes.as_chunks().0.iter().map(|&b| f64::from(f32::from_le_bytes(b))).collect(),

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::hf::{CONFIG, INDEX, SINGLE, Source, selection_biases};
 use super::safetensors::{self, Planned};
-use super::{Error, Family, Result, hf_config, hf_export, hf_names};
+use super::{Error, Family, Result, hf_config, hf_export, hf_names, kept};
 use crate::model::{Layout, ModelConfig};
 use crate::replace::replace_with;
 
@@ -28,6 +28,8 @@ pub struct Settings {
     pub dtype: Option<Dtype>,
     /// Bytes of a file, at least one tensor each.
     pub shard_bytes: u64,
+    /// The routed experts that the copy keeps, ascending, a list for each layer with experts; none = all.
+    pub keep: Option<Vec<Vec<u32>>>,
 }
 
 /// What was written.
@@ -47,6 +49,8 @@ pub struct Written {
 struct Item {
     /// Its name in the source.
     from: String,
+    /// Its rows there, where not all of them.
+    rows: Option<Vec<u32>>,
     planned: Planned,
 }
 
@@ -66,8 +70,9 @@ pub fn transfer(
     let tensors = hf_names::tensors(&config, &layout, family);
     let mut source = Source::open(from)?;
     source.check(&config, &tensors)?;
-    let mut json = hf_export::config_json(&config, settings.family)?;
-    let items = plan(&source, &config, &layout, settings, &tensors)?;
+    let (small, slices) = kept::slices(&config, family, settings.keep.as_deref())?;
+    let mut json = hf_export::config_json(&small, settings.family)?;
+    let items = plan(&source, &config, &small, settings, slices)?;
     let dtype = dtype_word(&items)?;
     json["dtype"] = json!(dtype);
     std::fs::create_dir_all(to).map_err(Error::io(to))?;
@@ -83,7 +88,8 @@ pub fn transfer(
         let path = to.join(name(file));
         safetensors::write_bytes(&path, &planned, |index| {
             let item = &items[index];
-            let bytes = convert(source.tensor(&item.from)?, item.planned.dtype, &item.from)?;
+            let bytes =
+                convert(source.tensor(&item.from, item.rows.as_deref())?, item.planned.dtype, &item.from)?;
             done += bytes.len() as u64;
             progress(done);
             Ok(bytes)
@@ -121,30 +127,32 @@ pub fn transfer(
 fn plan(
     source: &Source,
     config: &ModelConfig,
-    layout: &Layout,
+    small: &ModelConfig,
     settings: &Settings,
-    tensors: &[super::HfTensor],
+    slices: Vec<kept::Slice>,
 ) -> Result<Vec<Item>> {
-    let mut items = Vec::with_capacity(tensors.len());
-    let mut add = |from: &str, name: String, shape: Vec<usize>| -> Result<()> {
-        let dtype = settings.dtype.unwrap_or(source.dtype(from)?);
-        items.push(Item { from: from.to_owned(), planned: Planned { name, shape, dtype } });
+    let mut items = Vec::with_capacity(slices.len());
+    let mut add = |from: String, rows: Option<Vec<u32>>, name: String, shape: Vec<usize>| -> Result<()> {
+        let dtype = settings.dtype.unwrap_or(source.dtype(&from)?);
+        items.push(Item { from, rows, planned: Planned { name, shape, dtype } });
         Ok(())
     };
-    let renamed = hf_names::tensors(config, layout, settings.family);
-    for (from, target) in tensors.iter().zip(renamed) {
-        if from.range != target.range {
+    let renamed = hf_names::tensors(small, &Layout::new(small)?, settings.family);
+    for (slice, target) in slices.into_iter().zip(renamed) {
+        if slice.tensor.range != target.range {
             return Err(Error::Tensor {
                 name: target.name,
                 expected: format!("the elements {:?}", target.range),
-                found: format!("{:?} of {}", from.range, from.name),
+                found: format!("{:?} of {}", slice.tensor.range, slice.from),
             });
         }
-        add(&from.name, target.name, target.shape)?;
+        add(slice.from, slice.rows, target.name, target.shape)?;
     }
-    for (name, experts) in selection_biases(config) {
+    for (ordinal, (name, experts)) in selection_biases(config).into_iter().enumerate() {
         if source.contains(&name) {
-            add(&name, name.clone(), vec![experts])?;
+            let rows = settings.keep.as_ref().map(|keep| keep[ordinal].clone());
+            let shape = vec![rows.as_ref().map_or(experts, Vec::len)];
+            add(name.clone(), rows, name, shape)?;
         }
     }
     Ok(items)

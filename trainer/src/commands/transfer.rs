@@ -34,21 +34,26 @@ struct Summary {
 pub fn export(args: &Export) -> Result<()> {
     let checkpoint = folder::find(&args.checkpoint)?;
     let family = args.family.into();
-    let written = copy(&checkpoint, family, &args.transfer)?;
-    // A checkpoint of a run on shards names the shards, and they have the tokenizer.
-    let tokenizer = args.transfer.out.join(TOKENIZER);
-    if let (false, Some(shards)) = (tokenizer.exists(), shards(&checkpoint)) {
+    let written = copy(&checkpoint, family, None, &args.transfer)?;
+    copy_tokenizer(&checkpoint, &args.transfer.out)?;
+    finish(written, family, &args.transfer)
+}
+
+/// A checkpoint of a run on shards names the shards, and they have the tokenizer.
+pub(super) fn copy_tokenizer(checkpoint: &Path, out: &Path) -> Result<()> {
+    let tokenizer = out.join(TOKENIZER);
+    if let (false, Some(shards)) = (tokenizer.exists(), shards(checkpoint)) {
         let source = shards.join(TOKENIZER);
         if source.exists() {
             std::fs::copy(&source, &tokenizer).map_err(Error::io("copy", &source))?;
         }
     }
-    finish(written, family, &args.transfer)
+    Ok(())
 }
 
 /// Rewrites a checkpoint of any known family in the layout of this program.
 pub fn import(args: &Import) -> Result<()> {
-    let written = copy(&args.checkpoint, Family::Emo, &args.transfer)?;
+    let written = copy(&args.checkpoint, Family::Emo, None, &args.transfer)?;
     finish(written, Family::Emo, &args.transfer)
 }
 
@@ -59,7 +64,13 @@ fn shards(checkpoint: &Path) -> Option<std::path::PathBuf> {
     (data.source == Source::Shards).then_some(first)
 }
 
-fn copy(from: &Path, family: Family, args: &Transfer) -> Result<(Written, Work)> {
+/// Copies a checkpoint, or what `keep` keeps of its experts.
+pub(super) fn copy(
+    from: &Path,
+    family: Family,
+    keep: Option<Vec<Vec<u32>>>,
+    args: &Transfer,
+) -> Result<(Written, Work)> {
     if args.shard_mb == 0 {
         return Err(Error::Usage("--shard-mb must be positive".into()));
     }
@@ -84,6 +95,7 @@ fn copy(from: &Path, family: Family, args: &Transfer) -> Result<(Written, Work)>
             Dtype::Bf16 => Some(Stored::BF16),
         },
         shard_bytes: args.shard_mb.saturating_mul(1_000_000),
+        keep,
     };
     let mut work = Work::new(Mode::choose(args.json), bytes_of(from)?);
     let written = transfer(from, &args.out, &settings, |bytes| {

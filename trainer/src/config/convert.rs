@@ -108,6 +108,7 @@ impl Config {
                 depthwise: router.smoothing_depthwise,
                 renormalise: router.smoothing_renormalise,
             }),
+            kept: None,
         }
     }
 

@@ -29,7 +29,7 @@ impl<'a, B: Backend> Part<'a, B> {
                 Some((router, state, ordinal)),
             ) => {
                 let weights = moe::Weights { router: gate, bias, taps, w_in, w_out };
-                Ok(Self::Moe(moe::Layer { moe, router, weights, state, ordinal }))
+                Ok(Self::Moe(moe::Layer::new(moe, router, weights, state, ordinal)))
             }
             (FeedForward::Dense(dense), FeedForwardLayout::Dense { w_in, bias_in, w_out, bias_out }, _) => {
                 Ok(Self::Dense(dense, dense::Weights { w_in, bias_in, w_out, bias_out }))

@@ -114,6 +114,19 @@ pub struct Moe {
     pub gated: bool,
     /// Convolution of the router logits over the tokens of a document.
     pub smoothing: Option<Smoothing>,
+    /// Which experts of a larger layer these are, where the model was cut out of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
+}
+
+/// The origin of a pruned layer's experts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// Routed experts of the original layer.
+    pub of: usize,
+    /// For each routed expert its index in the original layer, ascending.
+    pub experts: Vec<u32>,
 }
 
 /// Sequence smoothing of router logits, starting from equal taps ("box").
@@ -189,7 +202,47 @@ impl Moe {
             activation: Activation::Silu,
             gated: true,
             smoothing: None,
+            kept: None,
         }
+    }
+
+    /// The layer that has only these of the routed experts (ascending, at least one, every always-active one among them)
+    /// beside the shared ones: `top_k` becomes at most what is left, and each expert remembers its original index.
+    pub fn keep(&self, experts: &[u32]) -> Self {
+        let place = |expert: &u32| experts.binary_search(expert).ok().map(|place| place as u32);
+        let total = experts.len() + self.shared;
+        let first_forced = (self.routed() - self.forced) as u32;
+        let kept = match &self.kept {
+            None => Kept { of: self.routed(), experts: experts.to_vec() },
+            Some(Kept { of, experts: origin }) => {
+                Kept { of: *of, experts: experts.iter().map(|&expert| origin[expert as usize]).collect() }
+            }
+        };
+        Self {
+            experts: total,
+            top_k: self.top_k.min(total),
+            always_active: self.always_active.iter().filter_map(place).collect(),
+            forced: experts.iter().filter(|&&expert| expert >= first_forced).count(),
+            kept: Some(kept),
+            ..self.clone()
+        }
+    }
+
+    /// Whether [`Moe::keep`] can keep these routed experts.
+    pub fn check_keep(&self, experts: &[u32]) -> Result<()> {
+        let ascending = experts.windows(2).all(|pair| pair[0] < pair[1]);
+        let below = experts.last().is_some_and(|&last| (last as usize) < self.routed());
+        let active = self.always_active.iter().all(|active| experts.contains(active));
+        require(
+            ascending && below && active,
+            "experts",
+            format!(
+                "at least one, ascending, each below {}, and among them {:?}",
+                self.routed(),
+                self.always_active
+            ),
+            format!("{experts:?}"),
+        )
     }
 
     /// The router as the library's composition.
@@ -230,6 +283,16 @@ impl Moe {
             format!("at most {} routed experts", self.routed()),
             self.forced,
         )?;
+        if let Some(Kept { of, experts }) = &self.kept {
+            let ascending = experts.windows(2).all(|pair| pair[0] < pair[1]);
+            let below = experts.last().is_none_or(|&last| (last as usize) < *of);
+            require(
+                ascending && below && experts.len() == self.routed(),
+                "kept_experts",
+                format!("{} original indices, ascending, each below {of}", self.routed()),
+                format!("{experts:?}"),
+            )?;
+        }
         if let Some(smoothing) = self.smoothing {
             require((1..=9).contains(&smoothing.width), "smoothing.width", "1 to 9", smoothing.width)?;
             require(
@@ -274,6 +337,22 @@ impl ModelConfig {
             FeedForward::Moe(moe) => Some((layer, moe)),
             FeedForward::Dense(_) => None,
         })
+    }
+
+    /// The model that has only these routed experts, a list for each layer with experts; see [`Moe::keep`].
+    ///
+    /// # Errors
+    /// Lists that [`Moe::check_keep`] refuses, or another number of them.
+    pub fn keep(&self, kept: &[Vec<u32>]) -> Result<Self> {
+        require(kept.len() == self.moe_layers().count(), "experts", "a list for each layer", kept.len())?;
+        let (mut config, mut lists) = (self.clone(), kept.iter());
+        for kind in &mut config.feed_forward {
+            let FeedForward::Moe(moe) = kind else { continue };
+            let Some(experts) = lists.next() else { continue };
+            moe.check_keep(experts)?;
+            *moe = moe.keep(experts);
+        }
+        Ok(config)
     }
 
     /// Whether the sizes fit together; the error names the field.

@@ -39,6 +39,19 @@ impl Segments {
     }
 }
 
+/// Which tokens of a document choose its pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PoolFrom {
+    /// All of them, as in training. Every token's routing then depends on later tokens of its document: right for
+    /// training, where it is the method, and no measure of what the model predicts.
+    #[default]
+    Document,
+    /// The first `n` of each routing segment. They themselves use all experts; the later ones use the pool.
+    Prefix(usize),
+    /// At each token, those up to and with it.
+    SoFar,
+}
+
 /// A micro-batch as the caller describes it. All token-wise fields have one entry a token, rows one after another.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Inputs {
@@ -54,6 +67,8 @@ pub struct Inputs {
     pub routing: Segments,
     /// Pool size of each routing segment, for each layer with experts in order; none = every expert may be used.
     pub pools: Option<Vec<Vec<u32>>>,
+    /// Which tokens the pools are chosen from.
+    pub pool_from: PoolFrom,
     /// Domain of each routing segment; empty where there is no domain consistency loss.
     pub domains: Vec<u32>,
     /// Tokens that the load balance loss looks at (1) or leaves out (0); none = all.
@@ -130,6 +145,8 @@ impl Inputs {
             length("pools", pools.len(), layers)?;
             pools.iter().try_for_each(|sizes| length("pools", sizes.len(), self.routing.count()))?;
         }
+        let prefix = self.pool_from != PoolFrom::Prefix(0);
+        argument(prefix, "pool_from", "a prefix of at least one token".into(), "0".into())?;
         if !self.domains.is_empty() {
             length("domains", self.domains.len(), self.routing.count())?;
         }
@@ -193,6 +210,9 @@ pub(crate) struct Batch<B: Backend> {
     /// Pool sizes, `[layers with experts][capacity]`.
     pool_sizes: B::Buffer<u32>,
     pub pools: bool,
+    pub pool_from: PoolFrom,
+    /// Offsets of the routing segments and pool sizes, where the pools are not chosen on the device.
+    host_pools: (Vec<u32>, Vec<Vec<u32>>),
     domain: B::Buffer<u32>,
     domains: bool,
     valid: B::Buffer<u8>,
@@ -215,6 +235,8 @@ impl<B: Backend> Batch<B> {
             routing: DeviceSegments::plan(plan, "routing segments", tokens)?,
             pool_sizes: plan.buffer(In, "pool sizes", config.moe_layers().count() * tokens)?,
             pools: false,
+            pool_from: PoolFrom::Document,
+            host_pools: Default::default(),
             domain: plan.buffer(In, "domains", tokens)?,
             domains: false,
             valid: plan.buffer(In, "valid", tokens)?,
@@ -250,6 +272,11 @@ impl<B: Backend> Batch<B> {
         self.attention.upload(backend, &inputs.attention, &mut self.of_token)?;
         self.routing.upload(backend, &inputs.routing, &mut self.of_token)?;
         self.pools = inputs.pools.is_some();
+        self.pool_from = inputs.pool_from;
+        if inputs.pool_from != PoolFrom::Document {
+            self.host_pools.0.clone_from(&inputs.routing.offsets);
+            self.host_pools.1 = inputs.pools.clone().unwrap_or_default();
+        }
         for (layer, sizes) in inputs.pools.iter().flatten().enumerate() {
             let start = layer * self.capacity;
             backend.upload(sizes, backend.view_mut(&mut self.pool_sizes, start..start + sizes.len())?)?;
@@ -276,6 +303,16 @@ impl<B: Backend> Batch<B> {
 
     pub fn routing_count(&self) -> usize {
         self.routing.count
+    }
+
+    /// Offsets of the routing segments, where the pools look back only.
+    pub fn routing_offsets(&self) -> &[u32] {
+        &self.host_pools.0
+    }
+
+    /// Pool sizes of the `ordinal`-th layer with experts, where the pools look back only.
+    pub fn host_pool_sizes(&self, ordinal: usize) -> &[u32] {
+        self.host_pools.1.get(ordinal).map_or(&[], Vec::as_slice)
     }
 
     /// Pool sizes of the `ordinal`-th layer with experts.

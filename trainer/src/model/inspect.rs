@@ -4,7 +4,7 @@ use emo::Result;
 use emo::backend::{Backend, Element};
 
 use super::activations::{FeedForwardCache, download, read};
-use super::{FeedForward, Model, NormPlacement};
+use super::{FeedForward, Model, NormPlacement, PoolFrom};
 
 /// Routing of one layer with experts, of the last forward pass.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,19 +23,36 @@ pub struct Routing {
     pub indices: Vec<u32>,
     /// Slots of each expert `[E]`.
     pub counts: Vec<u32>,
-    /// Pools `[segments, E_r]`, 1 = may be used; none where there were no pools.
+    /// Pools `[segments, E_r]`, 1 = may be used, or `[tokens, E_r]` where they look back only; none where there were none.
     pub pools: Option<Vec<u8>>,
 }
 
+impl Routing {
+    /// Experts that each token uses, shared ones included.
+    #[must_use]
+    pub fn top_k(&self) -> usize {
+        let tokens = if self.counts.is_empty() { 0 } else { self.logits.len() / self.counts.len() };
+        self.indices.len() / tokens.max(1)
+    }
+}
+
 impl<B: Backend> Model<B> {
-    /// Routing of the `ordinal`-th layer with experts.
+    /// Routing of the `ordinal`-th layer with experts, in the numbering of the whole layer. Experts that
+    /// [`Model::set_experts`] leaves out have the logit `-inf`, the score 0 and no slot.
     pub fn routing(&self, ordinal: usize) -> Result<Option<Routing>> {
         let Some((layer, moe)) = self.config.moe_layers().nth(ordinal) else { return Ok(None) };
         let FeedForwardCache::Moe(cache) = &self.memory.layers[layer].feed_forward else { return Ok(None) };
         let tokens = self.batch.tokens;
         let logits = cache.raw_logits.as_ref().unwrap_or(&cache.logits);
-        let pools = self.batch.routing_count() * moe.routed();
-        Ok(Some(Routing {
+        let kept = self.experts[ordinal].1.kept.as_ref();
+        let all = moe;
+        let moe = kept.map_or(moe, |kept| &kept.moe);
+        let rows = match self.batch.pool_from {
+            PoolFrom::Document => self.batch.routing_count(),
+            PoolFrom::Prefix(_) | PoolFrom::SoFar => tokens,
+        };
+        let pools = rows * moe.routed();
+        let found = Routing {
             layer,
             input: self.router_input(layer)?,
             logits: download::<B, _>(&self.backend, logits, 0..tokens * moe.experts)?,
@@ -44,7 +61,31 @@ impl<B: Backend> Model<B> {
             indices: self.fetch(&cache.indices, tokens * moe.top_k)?,
             counts: self.fetch(&cache.counts, moe.experts)?,
             pools: self.batch.pools.then(|| self.fetch(&cache.keep, pools)).transpose()?,
+        };
+        let Some(kept) = kept else { return Ok(Some(found)) };
+        let (experts, routed) = (moe.experts, moe.routed());
+        let place = |index: u32| kept.experts[index as usize];
+        Ok(Some(Routing {
+            logits: kept.spread(&found.logits, experts, all.experts, f64::NEG_INFINITY),
+            scores: kept.spread(&found.scores, routed, all.routed(), 0.0),
+            indices: found.indices.into_iter().map(place).collect(),
+            counts: kept.spread(&found.counts, experts, all.experts, 0),
+            pools: found.pools.map(|pools| kept.spread(&pools, routed, all.routed(), 0)),
+            ..found
         }))
+    }
+
+    /// Outputs `[tokens, top_k, d]` of the experts that each token of the last batch used, before their weights, in the
+    /// order of [`Routing::indices`]. Only of the layer that was computed last, so that it is asked for after
+    /// [`Model::forward_blocks`] up to it: the memory serves every layer in turn.
+    pub fn expert_outputs(&self, ordinal: usize) -> Result<Vec<f64>> {
+        let Some((cache, moe)) = self.moe_caches().nth(ordinal) else { return Ok(Vec::new()) };
+        let Some(scratch) = &self.memory.scratch.moe else { return Ok(Vec::new()) };
+        let moe = self.experts[ordinal].1.kept.as_ref().map_or(moe, |kept| &kept.moe);
+        let (slots, d) = (self.batch.tokens * moe.top_k, self.config.width);
+        let rows = download::<B, _>(&self.backend, &scratch.rows, 0..slots * d)?;
+        let row = |&row: &u32| &rows[row as usize * d..][..d];
+        Ok(self.fetch(&cache.inverse, slots)?.iter().flat_map(row).copied().collect())
     }
 
     fn fetch<T: Element + Default>(&self, buffer: &B::Buffer<T>, len: usize) -> Result<Vec<T>> {

@@ -18,14 +18,14 @@ mod parameters;
 use std::ops::Range;
 use std::sync::Arc;
 
-use emo::Result;
 use emo::backend::{Backend, Len};
 use emo::ops::rope;
 use emo::ops::router::RouterConfig;
+use emo::{Error, Result};
 
 pub use activations::{Capacity, Entry, Planner, Purpose};
-pub use config::{Dense, FeedForward, ModelConfig, Moe, NormPlacement, QkNorm, Smoothing};
-pub use inputs::{Inputs, Segments};
+pub use config::{Dense, FeedForward, Kept, ModelConfig, Moe, NormPlacement, QkNorm, Smoothing};
+pub use inputs::{Inputs, PoolFrom, Segments};
 pub use inspect::Routing;
 pub use layout::{FeedForwardLayout, Init, Layer, Layout, Tensor};
 pub use objective::{Balance, LayerLosses, Losses, Objective};
@@ -34,6 +34,7 @@ pub use parameters::Parameters;
 use activations::{Activations, FeedForwardCache, download, read, upload, write};
 use block::{Gradients, Part, Surroundings};
 use inputs::Batch;
+use layers::moe_kept::KeptRouter;
 use layers::{Context, embedding, head, moe, moe_losses, norm, whole};
 use objective::{Coefficients, Setting};
 
@@ -198,15 +199,50 @@ impl<B: Backend> Model<B> {
         Ok(())
     }
 
+    /// Lets the following requests use only some routed experts, ascending, for each layer with experts in order, beside
+    /// the shared ones: as if the others did not exist, so that the CPU computes the bits of a model cut down to them.
+    /// None lets them use all. Routing and counts keep the numbers of the whole model; there is no backward pass until
+    /// all experts may be used again. Parameters that are set later do not reach the routers of kept experts.
+    ///
+    /// # Errors
+    /// Another number of layers; a layer without experts left or with experts out of order, or without one that is
+    /// always active.
+    pub fn set_experts(&mut self, kept: Option<&[Vec<u32>]>) -> Result<()> {
+        let moes: Vec<(usize, &Moe)> = self.config.moe_layers().collect();
+        if let Some(kept) = kept {
+            if kept.len() != moes.len() {
+                let expected = format!("one list for each of {} layers with experts", moes.len());
+                return Err(Error::argument("model", "experts", expected, kept.len().to_string()));
+            }
+            moes.iter().zip(kept).try_for_each(|((_, moe), kept)| moe.check_keep(kept))?;
+        }
+        for (ordinal, (layer, moe)) in moes.into_iter().enumerate() {
+            let routed = kept.map(|kept| &kept[ordinal]).filter(|kept| kept.len() < moe.routed());
+            let state = &self.experts[ordinal].1;
+            let layout = &self.layout.layers[layer].feed_forward;
+            let kept = match routed {
+                Some(routed) => KeptRouter::new(&*self.backend, moe, layout, &self.params, state, routed)?,
+                None => None,
+            };
+            self.experts[ordinal].1.kept = kept;
+        }
+        Ok(())
+    }
+
     /// Runs the blocks: after it, logits, losses per token and routing can be asked for.
     pub fn forward(&mut self, inputs: &Inputs) -> Result<()> {
+        self.forward_blocks(inputs, self.config.layers())
+    }
+
+    /// [`Model::forward`] through the first `blocks` blocks only, for their routing.
+    pub fn forward_blocks(&mut self, inputs: &Inputs, blocks: usize) -> Result<()> {
         self.batch.upload(&self.backend, &self.config, &self.capacity, inputs)?;
         let Self { backend, config, layout, params, experts, memory, batch, capacity, .. } = self;
         let cx = Context { backend: &**backend, config, params, batch };
         let Activations { residual, layers, final_rstd, scratch, cos, sin } = memory;
         embedding::forward(&cx, &layout.embedding, &mut residual[0])?;
         let mut ordinals = experts.iter().enumerate();
-        for (index, cache) in layers.iter_mut().enumerate() {
+        for (index, cache) in layers.iter_mut().enumerate().take(blocks) {
             let block = surroundings(config, layout, index, &mut ordinals, capacity.longest, cos, sin)?;
             let [x, u, y] = &mut residual[2 * index..2 * index + 3] else { continue };
             block::forward(&cx, &block, [x, u, y], cache, scratch)?;
@@ -217,12 +253,15 @@ impl<B: Backend> Model<B> {
 
     /// Slots of each routed expert for each layer with experts, of the last forward pass.
     pub fn counts(&self) -> Result<Vec<Vec<u32>>> {
-        let counts = |cache: &moe::Cache<B>, moe: &Moe| {
-            let mut counts = vec![0u32; moe.routed()];
-            self.backend.download(read(&*self.backend, &cache.counts, moe.routed())?, &mut counts)?;
-            Ok(counts)
+        let counts = |(cache, moe): (&moe::Cache<B>, &Moe), kept: &Option<KeptRouter<B>>| {
+            let mut counts = vec![0u32; kept.as_ref().map_or(moe, |kept| &kept.moe).routed()];
+            self.backend.download(read(&*self.backend, &cache.counts, counts.len())?, &mut counts)?;
+            Ok(match kept {
+                Some(kept) => kept.spread(&counts, counts.len(), moe.routed(), 0),
+                None => counts,
+            })
         };
-        self.moe_caches().map(|(cache, moe)| counts(cache, moe)).collect()
+        self.moe_caches().zip(&self.experts).map(|(layer, (_, state))| counts(layer, &state.kept)).collect()
     }
 
     /// A forward pass of the blocks for its counts: what [`Balance::Step`] sums over micro-batches beforehand.
@@ -253,6 +292,9 @@ impl<B: Backend> Model<B> {
 
     /// Forward and backward pass of one micro-batch; parameter gradients are added up.
     pub fn loss_and_backward(&mut self, inputs: &Inputs, objective: &Objective) -> Result<Losses> {
+        if self.experts.iter().any(|(_, state)| state.kept.is_some()) {
+            return Err(Error::argument("model", "experts", "all of them in a backward pass", "a subset"));
+        }
         let setting = Setting::new(self.config.layers(), self.experts.len(), inputs);
         let coefficients: Vec<Coefficients> =
             self.config.moe_layers().map(|(_, moe)| objective.coefficients(moe, &setting)).collect();

@@ -5,7 +5,9 @@ pub(crate) mod dense;
 pub(crate) mod embedding;
 pub(crate) mod head;
 pub(crate) mod moe;
+pub(crate) mod moe_kept;
 pub(crate) mod moe_losses;
+pub(crate) mod moe_pool;
 pub(crate) mod norm;
 
 use std::ops::Range;

@@ -7,10 +7,12 @@ use emo::backend::{Backend, View};
 use emo::ops::router::{KeepMask, RouterConfig};
 use emo::ops::{experts, permutation, pool, router, router_logits, smoothing};
 
+use super::moe_kept::KeptRouter;
 use super::{Context, whole};
-use crate::model::activations::{Capacity, Planner, Purpose, read, upload, write};
+use crate::model::activations::{Capacity, Planner, Purpose, download, read, upload, write};
 use crate::model::config::{ModelConfig, Moe};
-use crate::model::layers::moe_losses;
+use crate::model::inputs::PoolFrom;
+use crate::model::layers::{moe_losses, moe_pool};
 use crate::model::objective::Coefficients;
 
 /// Parameters of one layer.
@@ -25,8 +27,11 @@ pub(crate) struct Weights<'a> {
 
 /// One layer as its functions see it.
 pub(crate) struct Layer<'a, B: Backend> {
+    /// The experts that may be used: all of the layer's, or those that a request keeps.
     pub moe: &'a Moe,
     pub router: &'a RouterConfig,
+    /// Experts in the arena.
+    pub experts: usize,
     pub weights: Weights<'a>,
     pub state: &'a State<B>,
     /// Which of the layers with experts this is.
@@ -38,7 +43,9 @@ pub(crate) struct State<B: Backend> {
     /// Score-correction bias `[E_r]`.
     pub selection_bias: Option<B::Buffer<B::Real>>,
     /// Taps of a fixed smoothing filter.
-    taps: Option<B::Buffer<B::Real>>,
+    pub taps: Option<B::Buffer<B::Real>>,
+    /// The experts that requests may use, where not all of them.
+    pub kept: Option<KeptRouter<B>>,
 }
 
 impl<B: Backend> State<B> {
@@ -53,6 +60,7 @@ impl<B: Backend> State<B> {
             taps: fixed
                 .map(|_| plan.real(Purpose::Parameters, format!("{name}.smoothing_taps"), moe.taps()))
                 .transpose()?,
+            kept: None,
         })
     }
 
@@ -75,12 +83,12 @@ pub(crate) struct Cache<B: Backend> {
     pub indices: B::Buffer<u32>,
     pub counts: B::Buffer<u32>,
     pub lse: B::Buffer<B::Real>,
-    /// `[segments, E_r]`: the document pools.
+    /// `[segments, E_r]`: the document pools; `[tokens, E_r]` where they look back only.
     pub keep: B::Buffer<u8>,
     order: B::Buffer<u32>,
     token: B::Buffer<u32>,
     offsets: B::Buffer<u32>,
-    inverse: B::Buffer<u32>,
+    pub inverse: B::Buffer<u32>,
     pre: B::Buffer<B::Storage>,
     /// What the load balance loss multiplies with, `[E_r]`.
     pub balance_counts: B::Buffer<B::Real>,
@@ -116,7 +124,7 @@ impl<B: Backend> Cache<B> {
 /// Rows and gradients that pass through.
 pub(crate) struct Scratch<B: Backend> {
     /// Expert outputs; in the backward pass the gradients of their inputs.
-    rows: B::Buffer<B::Storage>,
+    pub rows: B::Buffer<B::Storage>,
     /// Gradient that the redundancy loss puts on the rows.
     row_grad: Option<B::Buffer<B::Storage>>,
     /// Document scores of the pools.
@@ -194,9 +202,42 @@ fn smoothing_shape(moe: &Moe, tokens: usize) -> Option<smoothing::Shape> {
     })
 }
 
-impl<B: Backend> Layer<'_, B> {
+impl<'a, B: Backend> Layer<'a, B> {
+    pub fn new(
+        moe: &'a Moe,
+        router: &'a RouterConfig,
+        weights: Weights<'a>,
+        state: &'a State<B>,
+        ordinal: usize,
+    ) -> Self {
+        let experts = moe.experts;
+        let (moe, router) = state.kept.as_ref().map_or((moe, router), |kept| (&kept.moe, &kept.router));
+        Self { moe, router, experts, weights, state, ordinal }
+    }
+
+    fn gate<'s>(&'s self, cx: &'s Context<'_, B>) -> Result<View<'s, B>> {
+        match &self.state.kept {
+            Some(kept) => read(cx.backend, &kept.weight, self.moe.experts * cx.config.width),
+            None => cx.weight(self.weights.router),
+        }
+    }
+
+    fn gate_bias<'s>(&'s self, cx: &'s Context<'_, B>) -> Result<Option<View<'s, B>>> {
+        match &self.state.kept {
+            Some(kept) => kept.bias.as_ref().map(|bias| read(cx.backend, bias, self.moe.experts)).transpose(),
+            None => cx.optional_weight(self.weights.bias),
+        }
+    }
+
+    fn selection_bias<'s>(&'s self, cx: &'s Context<'_, B>) -> Result<Option<View<'s, B>>> {
+        let kept = self.state.kept.as_ref().map(|kept| &kept.selection_bias);
+        let bias = kept.unwrap_or(&self.state.selection_bias).as_ref();
+        bias.map(|bias| read(cx.backend, bias, self.moe.routed())).transpose()
+    }
+
     fn taps<'s>(&'s self, cx: &'s Context<'_, B>) -> Result<Option<View<'s, B>>> {
-        match (&self.state.taps, self.weights.taps) {
+        let kept = self.state.kept.as_ref().map(|kept| &kept.taps);
+        match (kept.unwrap_or(&self.state.taps), self.weights.taps) {
             (Some(taps), _) => Ok(Some(read(cx.backend, taps, self.moe.taps())?)),
             (None, Some(range)) => Ok(Some(cx.weight(range)?)),
             (None, None) => Ok(None),
@@ -207,12 +248,20 @@ impl<B: Backend> Layer<'_, B> {
         if !cx.batch.pools {
             return Ok(KeepMask::All);
         }
+        if cx.batch.pool_from != PoolFrom::Document {
+            return Ok(KeepMask::PerToken(read(cx.backend, keep, cx.tokens() * self.moe.routed())?));
+        }
         let keep = read(cx.backend, keep, cx.batch.routing_count() * self.moe.routed())?;
         Ok(KeepMask::PerSegment(keep, cx.batch.routing(cx.backend)?))
     }
 
     fn permutation(&self, tokens: usize) -> permutation::Shape {
         permutation::Shape { tokens, top_k: self.moe.top_k, experts: self.moe.experts }
+    }
+
+    /// The products, over every expert in the arena.
+    fn products(&self, cx: &Context<'_, B>) -> experts::Shape {
+        experts::Shape { experts: self.experts, ..experts_shape(self.moe, cx.config.width, cx.tokens()) }
     }
 }
 
@@ -237,6 +286,9 @@ pub(crate) fn forward<B: Backend>(
         offsets: write(backend, &mut cache.offsets, layer.moe.experts + 1)?,
         inverse: write(backend, &mut cache.inverse, rows)?,
     })?;
+    if let Some(kept) = &layer.state.kept {
+        kept.spread_offsets(backend, layer.experts, &mut cache.offsets)?;
+    }
     run_experts(cx, layer, x, cache, &mut scratch.rows, workspace)?;
     backend.combine_forward(permutation::Combine {
         shape: layer.permutation(tokens),
@@ -263,7 +315,7 @@ fn route<B: Backend>(
     backend.router_logits_forward(router_logits::Forward {
         shape: router_logits::Shape { tokens, width: cx.config.width, experts: moe.experts },
         x: read(backend, x, tokens * cx.config.width)?,
-        w: cx.weight(layer.weights.router)?,
+        w: layer.gate(cx)?,
         logits: write(backend, product, elements)?,
     })?;
     if let (Some(raw), Some(shape), Some(taps)) =
@@ -277,7 +329,13 @@ fn route<B: Backend>(
             y: write(backend, &mut cache.logits, elements)?,
         })?;
     }
-    if cx.batch.pools {
+    if cx.batch.pools && cx.batch.pool_from != PoolFrom::Document {
+        let bias = match &layer.state.kept {
+            Some(kept) => kept.bias.as_ref().map(|bias| download::<B, _>(backend, bias, 0..moe.experts)),
+            None => layer.weights.bias.as_ref().map(|range| cx.params.get(backend, range.clone())),
+        };
+        moe_pool::keep(cx, layer, bias.transpose()?, &cache.logits, &mut cache.keep)?;
+    } else if cx.batch.pools {
         let scores = cx.batch.routing_count() * routed;
         backend.pool_keep(pool::Keep {
             tokens,
@@ -286,7 +344,7 @@ fn route<B: Backend>(
             forced: moe.forced,
             segments: cx.batch.routing(backend)?,
             logits: read(backend, &cache.logits, elements)?,
-            bias: cx.optional_weight(layer.weights.bias)?,
+            bias: layer.gate_bias(cx)?,
             temperature: layer.router.temperature,
             sizes: cx.batch.pool_sizes(backend, layer.ordinal)?,
             keep: write(backend, &mut cache.keep, scores)?,
@@ -294,13 +352,12 @@ fn route<B: Backend>(
             entropy: None,
         })?;
     }
-    let bias = layer.state.selection_bias.as_ref();
     backend.router_forward(router::Forward {
         config: layer.router,
         tokens,
         logits: read(backend, &cache.logits, elements)?,
-        bias: cx.optional_weight(layer.weights.bias)?,
-        selection_bias: bias.map(|bias| read(backend, bias, routed)).transpose()?,
+        bias: layer.gate_bias(cx)?,
+        selection_bias: layer.selection_bias(cx)?,
         keep: layer.keep(cx, &cache.keep)?,
         probs: write(backend, &mut cache.probs, tokens * routed)?,
         weights: write(backend, &mut cache.weights, tokens * moe.top_k)?,
@@ -319,7 +376,7 @@ fn run_experts<B: Backend>(
     workspace: &mut B::Buffer<B::Real>,
 ) -> Result<()> {
     let (backend, d) = (cx.backend, cx.config.width);
-    let shape = experts_shape(layer.moe, d, cx.tokens());
+    let shape = layer.products(cx);
     backend.experts_forward(experts::Forward {
         shape,
         offsets: read(backend, &cache.offsets, shape.experts + 1)?,
