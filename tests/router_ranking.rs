@@ -57,7 +57,7 @@ fn the_commonest_router_gives_the_bits_of_the_general_one() {
         7 => -400.0 * (expert % 5) as f64,
         _ => f64::from(((token * 7919 + expert * 104_729) % 1009 % 97) as f32 / 16.0),
     };
-    for (experts, top_k, shared) in [(128, 8, 0), (40, 5, 2), (9, 8, 0), (512, 8, 1), (513, 3, 0), (7, 1, 1)]
+    for (experts, top_k, shared) in [(128, 8, 0), (40, 5, 2), (9, 8, 0), (512, 8, 1), (513, 3, 0), (7, 2, 1)]
     {
         let config = RouterConfig { shared, ..RouterConfig::softmax(experts, top_k) };
         let logits: Vec<f64> = (0..83 * experts).map(|i| logit(i / experts, i % experts)).collect();

@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod bench;
 mod data;
 mod device;
 mod eval;
@@ -23,6 +24,7 @@ pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::Pretrain(args) => pretrain::run(args),
         Command::Plan(args) => plan::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Inspect(args) => inspect::run(args),
