@@ -120,6 +120,9 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// A mutably borrowed range of a buffer.
     type ViewMut<'a, T: Element>: Len + Send;
 
+    /// Whether there is [`Backend::attention_cached`]; elsewhere a sequence that grows is computed again as a whole.
+    const CACHED_ATTENTION: bool;
+
     /// Name and size for people, for example `cpu (AVX-512, 2 threads)`.
     fn describe(&self) -> String;
 
@@ -177,9 +180,14 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn rope(&self, args: rope::Apply<'_, Self>) -> Result<()>;
     /// See [`attention::Forward`].
     fn attention_forward(&self, args: attention::Forward<'_, Self>) -> Result<()>;
+    /// See [`attention::Cached`].
+    ///
+    /// # Errors
+    /// [`Error::Backend`](crate::Error::Backend) where [`Backend::CACHED_ATTENTION`] is false.
+    fn attention_cached(&self, args: attention::Cached<'_, Self>) -> Result<()>;
     /// See [`attention::Backward`].
     fn attention_backward(&self, args: attention::Backward<'_, Self>) -> Result<()>;
-    /// Workspace of both attention ops, in elements.
+    /// Workspace of the attention ops, in elements.
     fn attention_workspace(&self, shape: attention::Shape) -> usize;
     /// See [`linear::Forward`].
     fn linear_forward(&self, args: linear::Forward<'_, Self>) -> Result<()>;

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use crate::backend::{Backend, Element};
+use crate::ops::attention::Cached;
 use crate::ops::router::RouterConfig;
 use crate::ops::segments::Segments;
 use crate::{Error, Result};
@@ -57,6 +58,26 @@ where
         if let Some(at) = segments.of_token[start..end].iter().position(|&named| named as usize != segment) {
             let expected = format!("{segment} at token {}, as the offsets say", start + at);
             return Err(Error::argument(op, "segments.of_token", expected, segments.of_token[start + at]));
+        }
+    }
+    Ok(())
+}
+
+/// The sequences have places of their own in the cache, and room there for what they grow by.
+pub(crate) fn cached_sequences<B>(op: &'static str, args: &Cached<'_, B>) -> Result<()>
+where
+    B: for<'a> Backend<View<'a, u32> = &'a [u32]>,
+{
+    segments(op, &args.segments, args.shape.tokens)?;
+    below(op, "slots", args.slots, args.places)?;
+    for (segment, ends) in args.segments.offsets.windows(2).enumerate() {
+        let (slot, past, new) = (args.slots[segment], args.past[segment], ends[1] - ends[0]);
+        if past as usize + new as usize > args.shape.longest {
+            let expected = format!("at most {} with the new tokens", args.shape.longest);
+            return Err(Error::argument(op, "past", expected, format!("{past} and {new} new")));
+        }
+        if args.slots[..segment].contains(&slot) {
+            return Err(Error::argument(op, "slots", "a place for each sequence", format!("{slot} twice")));
         }
     }
     Ok(())

@@ -4,9 +4,11 @@
 //! of one head; tasks and tiles are cut by the shape alone.
 
 mod backward;
+mod cached;
 mod forward;
 
 pub(super) use backward::backward;
+pub(super) use cached::cached;
 pub(super) use forward::forward;
 
 use std::ops::Range;
@@ -83,10 +85,11 @@ impl<'a, T> Packed<'a, T> {
     fn head(&self, from: usize, column: usize) -> Strided<'a, T> {
         Strided { data: &self.qkv[from * self.shape.row() + column..], ld: self.shape.row() }
     }
-    /// What scores are multiplied with.
-    fn scale(&self) -> f32 {
-        (1.0 / (self.shape.head_dim as f64).sqrt()) as f32
-    }
+}
+
+/// What scores are multiplied with.
+fn scale(shape: Shape) -> f32 {
+    (1.0 / (shape.head_dim as f64).sqrt()) as f32
 }
 
 /// `range` in pieces of at most `step`.

@@ -104,6 +104,8 @@ impl<S: Storage> Backend for Cpu<S> {
     type View<'a, T: Element> = &'a [T];
     type ViewMut<'a, T: Element> = &'a mut [T];
 
+    const CACHED_ATTENTION: bool = true;
+
     fn describe(&self) -> String {
         let isa = match self.isa {
             Isa::Portable => "portable",

@@ -27,6 +27,7 @@ macro_rules! each_op {
                 rms_norm_backward(rms_norm::Backward) = rms_norm::backward;
                 rope(rope::Apply) = rope::apply;
                 attention_forward(attention::Forward) = attention::forward;
+                attention_cached(attention::Cached) = attention::cached;
                 attention_backward(attention::Backward) = attention::backward;
                 linear_forward(linear::Forward) = products::linear_forward;
                 linear_dgrad(linear::Dgrad) = products::linear_dgrad;

@@ -19,6 +19,15 @@ pub(super) const SITES: &[Site] = &[
     Site { site: EMO_ATTENTION_END, op: "attention", arg: "a token of segments.of_token" },
 ];
 
+/// There is no kernel for attention to cached keys yet.
+pub(super) fn no_cached() -> Error {
+    Error::Backend {
+        backend: "cuda",
+        message: "attention_cached has no kernel yet; run the whole sequence through attention_forward"
+            .into(),
+    }
+}
+
 /// The widest head that there are kernels for.
 const WIDEST: usize = 256;
 

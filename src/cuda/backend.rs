@@ -84,6 +84,10 @@ impl<S: CudaStorage> Backend for Cuda<S> {
     fn attention_forward(&self, args: ops::attention::Forward<'_, Self>) -> Result<()> {
         attention::forward(self, args)
     }
+    const CACHED_ATTENTION: bool = false;
+    fn attention_cached(&self, _: ops::attention::Cached<'_, Self>) -> Result<()> {
+        Err(attention::no_cached())
+    }
     fn attention_backward(&self, args: ops::attention::Backward<'_, Self>) -> Result<()> {
         attention::backward(self, args)
     }

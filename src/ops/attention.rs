@@ -3,7 +3,7 @@
 use super::check::{at_least, length, positive, require};
 use super::segments::Segments;
 use crate::Result;
-use crate::backend::{Backend, Stored, StoredMut, View, ViewMut};
+use crate::backend::{Backend, Indices, Stored, StoredMut, View, ViewMut};
 
 /// Sizes of an attention op. A row of `qkv` is packed `[q: heads*head_dim | k: kv_heads*head_dim | v: kv_heads*head_dim]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,11 @@ impl Shape {
     /// Elements of an output row.
     pub fn out(&self) -> usize {
         self.heads.saturating_mul(self.head_dim)
+    }
+
+    /// Elements of a token's keys and values.
+    pub fn cache_row(&self) -> usize {
+        self.kv_heads.saturating_mul(2).saturating_mul(self.head_dim)
     }
 
     fn check(&self, op: &'static str) -> Result<()> {
@@ -69,6 +74,47 @@ impl<B: Backend> Forward<'_, B> {
         length(OP, "qkv", &self.qkv, &[self.shape.tokens, self.shape.row()])?;
         length(OP, "out", &self.out, &[self.shape.tokens, self.shape.out()])?;
         length(OP, "lse", &self.lse, &[self.shape.tokens, self.shape.heads])?;
+        at_least(OP, "workspace", &self.workspace, workspace)
+    }
+}
+
+/// [`Forward`] for tokens that continue sequences, whose earlier keys and values lie in a cache, which takes theirs too:
+/// decoding. Token `i` of segment `s` is token `t = past_s + i` of the sequence in place `c = slots_s` of the cache:
+/// `cache[c, t] = [k_i | v_i]`, then `o_i = sum_{u <= t} softmax_u(q_i . k_{c,u} / sqrt(head_dim)) v_{c,u}`.
+///
+/// There is no backward pass. A backend without it says so in [`Backend::CACHED_ATTENTION`].
+pub struct Cached<'a, B: Backend> {
+    /// Shape; `tokens` are the new ones, `longest` the tokens that a sequence has room for in the cache.
+    pub shape: Shape,
+    /// Places in the cache.
+    pub places: usize,
+    /// The new tokens of each sequence.
+    pub segments: Segments<'a, B>,
+    /// Place of each sequence in the cache, `[segments]`, no two alike.
+    pub slots: Indices<'a, B>,
+    /// Tokens of each sequence that the cache holds already, `[segments]`.
+    pub past: Indices<'a, B>,
+    /// Packed, rotated `[tokens, row]` of the new tokens.
+    pub qkv: Stored<'a, B>,
+    /// `[places, longest, 2 * kv_heads * head_dim]`, a row is `[k | v]`; rows of new tokens are written.
+    pub cache: StoredMut<'a, B>,
+    /// Output `[tokens, heads * head_dim]`.
+    pub out: StoredMut<'a, B>,
+    /// At least [`Backend::attention_workspace`] elements.
+    pub workspace: ViewMut<'a, B>,
+}
+
+impl<B: Backend> Cached<'_, B> {
+    /// Lengths fit the shape.
+    pub fn check(&self, workspace: usize) -> Result<()> {
+        const OP: &str = "attention_cached";
+        self.shape.check(OP)?;
+        self.segments.check(OP, self.shape.tokens)?;
+        length(OP, "slots", &self.slots, &[self.segments.count()])?;
+        length(OP, "past", &self.past, &[self.segments.count()])?;
+        length(OP, "qkv", &self.qkv, &[self.shape.tokens, self.shape.row()])?;
+        length(OP, "cache", &self.cache, &[self.places, self.shape.longest, self.shape.cache_row()])?;
+        length(OP, "out", &self.out, &[self.shape.tokens, self.shape.out()])?;
         at_least(OP, "workspace", &self.workspace, workspace)
     }
 }

@@ -94,6 +94,29 @@ pub(super) fn attention_forward<S: Real>(args: attention::Forward<'_, OracleIn<S
     Ok(())
 }
 
+pub(super) fn attention_cached<S: Real>(args: attention::Cached<'_, OracleIn<S>>) -> Result<()> {
+    args.check(0)?;
+    host::cached_sequences("attention_cached", &args)?;
+    let (row, kept) = (args.shape.row(), args.shape.cache_row());
+    let (mut out, qkv) = (Vec::new(), wide(args.qkv));
+    for (segment, ends) in args.segments.offsets.windows(2).enumerate() {
+        let tokens = ends[0] as usize..ends[1] as usize;
+        let start = args.slots[segment] as usize * args.shape.longest * kept;
+        let now = start + args.past[segment] as usize * kept;
+        let new = &qkv[tokens.start * row..tokens.end * row];
+        out.extend(reference::attention::cached(
+            &attention_shape(args.shape),
+            new,
+            &wide(&args.cache[start..now]),
+        ));
+        for (token, target) in tokens.zip(args.cache[now..].chunks_exact_mut(kept)) {
+            target.copy_from_slice(&args.qkv[(token + 1) * row - kept..(token + 1) * row]);
+        }
+    }
+    put(args.out, &out);
+    Ok(())
+}
+
 pub(super) fn attention_backward<S: Real>(args: attention::Backward<'_, OracleIn<S>>) -> Result<()> {
     args.check(0)?;
     host::segments("attention_backward", &args.segments, args.shape.tokens)?;

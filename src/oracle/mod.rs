@@ -163,6 +163,12 @@ impl<S: Real> Backend for OracleIn<S> {
         dense::attention_forward(args)
     }
 
+    const CACHED_ATTENTION: bool = true;
+
+    fn attention_cached(&self, args: attention::Cached<'_, Self>) -> Result<()> {
+        dense::attention_cached(args)
+    }
+
     fn attention_backward(&self, args: attention::Backward<'_, Self>) -> Result<()> {
         dense::attention_backward(args)
     }

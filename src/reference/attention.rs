@@ -64,6 +64,21 @@ pub fn forward(shape: &Shape, qkv: &[f64], offsets: &[u32]) -> (Vec<f64>, Vec<f6
     (o, lse)
 }
 
+/// `o[T, H_q D]` of tokens that continue a sequence whose earlier tokens left `cache[past, 2 H_kv D]`, keys then values: the
+/// last rows of [`forward`] over the whole sequence.
+pub fn cached(shape: &Shape, qkv: &[f64], cache: &[f64]) -> Vec<f64> {
+    let queries = shape.heads * shape.head_dim;
+    let past = cache.chunks_exact(shape.row() - queries);
+    let mut all = Vec::new();
+    for row in past.clone() {
+        all.extend(std::iter::repeat_n(0.0, queries));
+        all.extend_from_slice(row);
+    }
+    all.extend_from_slice(qkv);
+    let (o, _) = forward(shape, &all, &[0, (all.len() / shape.row()) as u32]);
+    o[past.len() * queries..].to_vec()
+}
+
 /// `dqkv`, shaped as `qkv`, from `do[T, H_q D]`:
 /// `dP[t, u] = do_t · v_u`, `dS = P (dP - Σ_u P dP)`, `dq_t = scale Σ_u dS k_u`, `dk_u = scale Σ_t dS q_t`, `dv_u = Σ_t P do_t`;
 /// keys and values sum over the query heads that read them.

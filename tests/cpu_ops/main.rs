@@ -4,6 +4,7 @@
 #[path = "../common/agree.rs"]
 mod agree;
 mod attention;
+mod cached;
 mod dense;
 #[path = "../common/device.rs"]
 mod device;

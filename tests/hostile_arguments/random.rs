@@ -371,6 +371,18 @@ fn run<B: Backend>(b: &B, a: &Attack) {
         lse: lse.all_mut(),
         workspace: out!(space).all_mut(),
     });
+    let mut cache = out!(2 * tokens * 2 * width);
+    let _ = b.attention_cached(attention::Cached {
+        shape,
+        places: 2,
+        segments: segments!(),
+        slots: hold(b, &a.below(documents, 3)).all(),
+        past: hold(b, &a.below(documents, tokens)).all(),
+        qkv: qkv.all(),
+        cache: cache.all_mut(),
+        out: o.all_mut(),
+        workspace: out!(space).all_mut(),
+    });
     let _ = b.attention_backward(attention::Backward {
         shape,
         segments: segments!(),

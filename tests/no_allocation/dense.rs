@@ -94,6 +94,23 @@ pub fn run(b: &Cpu, out: &mut Vec<(&'static str, usize)>) {
             workspace: &mut workspace
         })
     );
+    let cached = attention::Shape { longest: T, ..shape };
+    let (mut cache, mut space) = (wave(T * cached.cache_row()), wave(b.attention_workspace(cached)));
+    count!(
+        out,
+        "attention_cached",
+        b.attention_cached(attention::Cached {
+            shape: cached,
+            places: 1,
+            segments: Segments { offsets: &[0, T as u32], of_token: &[0; T] },
+            slots: &[0],
+            past: &[0],
+            qkv: &x,
+            cache: &mut cache,
+            out: &mut o,
+            workspace: &mut space,
+        })
+    );
     let dout = wave(T * 18);
     count!(
         out,

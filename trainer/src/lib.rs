@@ -8,6 +8,7 @@ pub mod config;
 pub mod data;
 pub mod error;
 pub mod evaluate;
+pub mod generate;
 mod lock;
 pub mod metrics;
 pub mod model;

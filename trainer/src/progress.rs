@@ -245,6 +245,14 @@ impl Work {
         Self { bar, json: mode == Mode::Json, of, last: None }
     }
 
+    /// There are `of` things to do, which was not known at the start.
+    pub fn expect(&mut self, of: u64) {
+        self.of = of;
+        if let Some(bar) = &self.bar {
+            bar.set_length(of);
+        }
+    }
+
     /// `read` bytes are done: `line` for people, `event` for programs. Lines come every ten seconds, JSON every second.
     pub fn advance(&mut self, read: u64, line: &str, event: &impl Serialize) {
         if let Some(bar) = &self.bar {

@@ -2,18 +2,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use support::{Place, fail, succeed};
-use trainer::checkpoint::safetensors::Reader;
-
-fn weights(checkpoint: &Path) -> BTreeMap<String, Vec<f64>> {
-    let mut file = Reader::open(&checkpoint.join("model.safetensors")).unwrap();
-    let tensors: Vec<(String, Vec<usize>)> =
-        file.tensors().iter().map(|(name, info)| (name.clone(), info.shape.clone())).collect();
-    tensors.into_iter().map(|(name, shape)| (name.clone(), file.floats(&name, &shape).unwrap())).collect()
-}
+use support::{Place, fail, succeed, weights};
 
 #[test]
 fn frozen_parameters_keep_every_bit_and_the_others_move() {

@@ -3,6 +3,7 @@
 mod bench;
 mod corpus;
 mod cuda;
+mod experiment;
 mod gates;
 mod gpu;
 mod readme;
@@ -66,6 +67,37 @@ enum Command {
         #[arg(long)]
         tokenizers: bool,
     },
+    /// Trains EMO and its baselines, measures what subsets of their experts keep, and writes the results down. About three
+    /// hours on two cores, with --quick under half an hour; stopped, the same command goes on.
+    Experiment {
+        /// Which.
+        #[arg(value_enum)]
+        name: Experiment,
+        /// One seed, three arms, fewer steps.
+        #[arg(long)]
+        quick: bool,
+        /// Folder of the corpus (`cargo xtask corpus`).
+        #[arg(long, value_name = "DIR", default_value = "target/corpus")]
+        corpus: PathBuf,
+        /// Where runs and results go.
+        #[arg(long, value_name = "DIR", default_value = "target/experiment")]
+        out: PathBuf,
+        /// Only this arm; may be repeated.
+        #[arg(long, value_name = "NAME")]
+        arm: Vec<String>,
+        /// Optimiser steps of a run instead of the preset's.
+        #[arg(long, value_name = "N")]
+        steps: Option<u64>,
+        /// Also write docs/experiment.md.
+        #[arg(long)]
+        write: bool,
+    },
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Experiment {
+    /// What a model keeps of its quality in subsets of its experts.
+    Modularity,
 }
 
 fn main() -> ExitCode {
@@ -76,6 +108,11 @@ fn main() -> ExitCode {
         Command::Toolchain => toolchain::run(),
         Command::Corpus { out, cap_mb, tokenizers } => {
             corpus::run(&corpus::Options { out: step::root().join(out), cap_mb, tokenizers })
+        }
+        Command::Experiment { name: Experiment::Modularity, quick, corpus, out, arm, steps, write } => {
+            let root = step::root();
+            let (corpus, out) = (root.join(corpus), root.join(out));
+            experiment::run(&experiment::Options { quick, corpus, out, arms: arm, steps, write })
         }
         Command::Bench { filter, threads } => bench::run(filter.as_deref(), threads),
     };

@@ -11,7 +11,7 @@ use crate::cpu::simd::{Kernel, Simd, Storage};
 use crate::cpu::threads::DisjointMut;
 use crate::ops::attention::Backward;
 
-use super::{KEYS, Packed, QUERIES, check_values, per_thread, pieces, product_scratch, workspace};
+use super::{KEYS, Packed, QUERIES, check_values, per_thread, pieces, product_scratch, scale, workspace};
 
 /// A task is one key head of one segment with all the query heads that read it, so that every gradient has one owner and the
 /// products are computed once.
@@ -85,7 +85,8 @@ impl<T: Storage> Inputs<'_, T> {
         scratch: &mut [f32],
     ) {
         let packed = self.packed;
-        let (heads, d, m, scale) = (packed.shape.heads, packed.shape.head_dim, queries.len(), packed.scale());
+        let (heads, d, m, scale) =
+            (packed.shape.heads, packed.shape.head_dim, queries.len(), scale(packed.shape));
         let (p, scratch) = scratch.split_at_mut(QUERIES * KEYS);
         let (ds, scratch) = scratch.split_at_mut(QUERIES * KEYS);
         let scratch = &mut scratch[..product_scratch(packed.shape)];

@@ -1,7 +1,5 @@
 //! The forward pass, with the online softmax.
 
-use std::ops::Range;
-
 use crate::Result;
 use crate::cpu::Cpu;
 use crate::cpu::gemm::rows::convert;
@@ -10,9 +8,9 @@ use crate::cpu::memory::row_mut;
 use crate::cpu::simd::{Kernel, Simd, Storage};
 use crate::cpu::threads::DisjointMut;
 use crate::cpu::vector;
-use crate::ops::attention::Forward;
+use crate::ops::attention::{Forward, Shape};
 
-use super::{KEYS, Packed, QUERIES, check_values, per_thread, pieces, product_scratch, workspace};
+use super::{KEYS, Packed, QUERIES, check_values, per_thread, pieces, product_scratch, scale, workspace};
 
 /// A task is one head of a block of tokens, whatever segments the block holds.
 pub(in crate::cpu) fn forward<T: Storage>(cpu: &Cpu<T>, args: Forward<'_, Cpu<T>>) -> Result<()> {
@@ -36,7 +34,16 @@ pub(in crate::cpu) fn forward<T: Storage>(cpu: &Cpu<T>, args: Forward<'_, Cpu<T>
             let queries = start..end.min(offsets[segment + 1] as usize);
             let (o, rest) = scratch.split_at_mut(QUERIES * d);
             let o = &mut o[..queries.len() * d];
-            let lse_of = tile_row(cpu, packed, head, queries.clone(), offsets[segment] as usize, o, rest);
+            let first = offsets[segment] as usize;
+            let row = TileRow {
+                shape,
+                q: packed.head(queries.start, packed.query(head)),
+                k: packed.head(first, packed.key(head)),
+                v: packed.head(first, packed.value(head)),
+                before: queries.start - first,
+                queries: queries.len(),
+            };
+            let lse_of = row.run(cpu, o, rest);
             for (i, token) in queries.clone().enumerate() {
                 // SAFETY: a head of a token belongs to one task.
                 let (out, lse) = unsafe {
@@ -51,47 +58,56 @@ pub(in crate::cpu) fn forward<T: Storage>(cpu: &Cpu<T>, args: Forward<'_, Cpu<T>
     Ok(())
 }
 
-/// Attention of some queries of one segment to its tokens from `first` on; writes `o` and returns the log-sum-exp.
-fn tile_row<T: Storage>(
-    cpu: &Cpu<T>,
-    packed: Packed<'_, T>,
-    head: usize,
-    queries: Range<usize>,
-    first: usize,
-    o: &mut [f32],
-    scratch: &mut [f32],
-) -> [f32; QUERIES] {
-    let (d, m) = (packed.shape.head_dim, queries.len());
-    let (scores, scratch) = scratch.split_at_mut(QUERIES * KEYS);
-    let scratch = &mut scratch[..product_scratch(packed.shape)];
-    let mut max = [f32::NEG_INFINITY; QUERIES];
-    let mut sum = [0.0f32; QUERIES];
-    o.fill(0.0);
-    for keys in pieces(first..queries.end, KEYS) {
-        let n = keys.len();
-        let q = packed.head(queries.start, packed.query(head));
-        let k = packed.head(keys.start, packed.key(head));
-        matmul(cpu.isa, Layout::Nt, (m, n, d), packed.scale(), q, k, (&mut *scores, KEYS), false, scratch);
-        for i in 0..m {
-            let visible = (queries.start + i + 1).saturating_sub(keys.start).min(n);
-            cpu.isa.dispatch(SoftmaxRow {
-                visible,
-                scores: &mut scores[i * KEYS..][..n],
-                max: &mut max[i],
-                sum: &mut sum[i],
-                o: &mut o[i * d..][..d],
-            });
+/// Some queries of one head and sequence, and the keys and values of that sequence.
+pub(super) struct TileRow<'a, T> {
+    pub shape: Shape,
+    /// From the first of the queries on.
+    pub q: Strided<'a, T>,
+    /// From the sequence's first key on.
+    pub k: Strided<'a, T>,
+    /// From the sequence's first value on.
+    pub v: Strided<'a, T>,
+    /// Tokens of the sequence before the first query.
+    pub before: usize,
+    /// How many queries, at most [`QUERIES`].
+    pub queries: usize,
+}
+
+impl<T: Storage> TileRow<'_, T> {
+    /// Attention of the queries to the tokens up to themselves; writes `o` and returns the log-sum-exp.
+    pub fn run(&self, cpu: &Cpu<T>, o: &mut [f32], scratch: &mut [f32]) -> [f32; QUERIES] {
+        let (d, m) = (self.shape.head_dim, self.queries);
+        let (scores, scratch) = scratch.split_at_mut(QUERIES * KEYS);
+        let scratch = &mut scratch[..product_scratch(self.shape)];
+        let mut max = [f32::NEG_INFINITY; QUERIES];
+        let mut sum = [0.0f32; QUERIES];
+        o.fill(0.0);
+        for keys in pieces(0..self.before + m, KEYS) {
+            let n = keys.len();
+            let k = self.k.from(keys.start);
+            let scale = scale(self.shape);
+            matmul(cpu.isa, Layout::Nt, (m, n, d), scale, self.q, k, (&mut *scores, KEYS), false, scratch);
+            for i in 0..m {
+                let visible = (self.before + i + 1).saturating_sub(keys.start).min(n);
+                cpu.isa.dispatch(SoftmaxRow {
+                    visible,
+                    scores: &mut scores[i * KEYS..][..n],
+                    max: &mut max[i],
+                    sum: &mut sum[i],
+                    o: &mut o[i * d..][..d],
+                });
+            }
+            let v = self.v.from(keys.start);
+            let p = Strided { data: scores, ld: KEYS };
+            matmul(cpu.isa, Layout::Nn, (m, d, n), 1.0, p, v, (&mut *o, d), true, scratch);
         }
-        let v = packed.head(keys.start, packed.value(head));
-        let p = Strided { data: scores, ld: KEYS };
-        matmul(cpu.isa, Layout::Nn, (m, d, n), 1.0, p, v, (&mut *o, d), true, scratch);
+        for i in 0..m {
+            let factor = 1.0 / sum[i];
+            o[i * d..][..d].iter_mut().for_each(|o| *o *= factor);
+            max[i] = (f64::from(max[i]) + f64::from(sum[i]).ln()) as f32;
+        }
+        max
     }
-    for i in 0..m {
-        let factor = 1.0 / sum[i];
-        o[i * d..][..d].iter_mut().for_each(|o| *o *= factor);
-        max[i] = (f64::from(max[i]) + f64::from(sum[i]).ln()) as f32;
-    }
-    max
 }
 
 /// Turns one row of scores into exponentials over a running maximum, and rescales what was summed below an older one.

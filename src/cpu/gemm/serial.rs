@@ -25,6 +25,13 @@ pub struct Strided<'a, T> {
     pub ld: usize,
 }
 
+impl<'a, T> Strided<'a, T> {
+    /// The matrix without its first `rows` rows.
+    pub fn from(&self, rows: usize) -> Strided<'a, T> {
+        Strided { data: &self.data[rows * self.ld..], ld: self.ld }
+    }
+}
+
 /// f32 elements of scratch that [`matmul`] needs.
 pub fn scratch_len(m: usize, n: usize, k: usize) -> usize {
     let packed_b = n.div_ceil(NR_MAX).saturating_mul(NR_MAX).saturating_mul(k.min(KC));

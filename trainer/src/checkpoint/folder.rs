@@ -61,11 +61,19 @@ impl Writer {
         &self.partial
     }
 
-    /// Writes one small file.
+    /// Writes one small file of text.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
     pub fn text(&self, name: &str, content: &str) -> Result<()> {
+        self.file(name, content.as_bytes())
+    }
+
+    /// Writes one file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written.
+    pub fn file(&self, name: &str, content: &[u8]) -> Result<()> {
         let path = self.partial.join(name);
         fs::write(&path, content).map_err(Error::io("write", &path))
     }

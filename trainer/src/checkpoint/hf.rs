@@ -225,6 +225,11 @@ impl Source {
         }
     }
 
+    /// Elements of a tensor of this shape, exact.
+    pub(super) fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f64>> {
+        self.file(name)?.floats(name, shape)
+    }
+
     /// Type and bytes of a tensor, or of some of its rows.
     pub(super) fn tensor(&mut self, name: &str, rows: Option<&[u32]>) -> Result<(Dtype, Vec<u8>)> {
         let dtype = self.dtype(name)?;

@@ -8,9 +8,11 @@
 //! | `optimizer.safetensors` | AdamW's moments by parameter name |
 //! | `state.json` | step, tokens, data position |
 //! | `config.toml` | the whole configuration of the run |
+//! | `tokenizer.json` | the tokenizer, where the run's tokens are not bytes |
 //! | `manifest.json` | length and CRC-32 of each of these |
 
 mod error;
+mod files;
 pub mod folder;
 pub mod hf;
 mod hf_config;
@@ -19,7 +21,9 @@ mod hf_names;
 mod kept;
 pub mod safetensors;
 pub mod state;
+pub mod tokenizer;
 pub mod transfer;
+pub(crate) mod weights;
 
 pub use error::{Error, Result};
 pub use hf_config::Family;

@@ -2,22 +2,16 @@
 //!
 //! No model is made, so a checkpoint of any size needs the memory of its largest tensor.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ::safetensors::Dtype;
 use half::bf16;
-use serde::Serialize;
-use serde_json::{Map, Value, json};
 
-use super::hf::{CONFIG, INDEX, SINGLE, Source, selection_biases};
-use super::safetensors::{self, Planned};
-use super::{Error, Family, Result, hf_config, hf_export, hf_names, kept};
+pub use super::files::Written;
+use super::hf::{CONFIG, Source, selection_biases};
+use super::safetensors::Planned;
+use super::{Error, Family, Result, files, hf_config, hf_export, hf_names, kept};
 use crate::model::{Layout, ModelConfig};
-use crate::replace::replace_with;
-
-/// Files that travel with a model, where they are there.
-const COMPANIONS: [&str; 4] =
-    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"];
 
 /// How the copy is to look.
 #[derive(Debug, Clone)]
@@ -30,19 +24,6 @@ pub struct Settings {
     pub shard_bytes: u64,
     /// The routed experts that the copy keeps, ascending, a list for each layer with experts; none = all.
     pub keep: Option<Vec<Vec<u32>>>,
-}
-
-/// What was written.
-#[derive(Debug, Clone, Serialize)]
-pub struct Written {
-    /// Tensors.
-    pub tensors: usize,
-    /// Parameters.
-    pub parameters: u64,
-    /// Bytes of all tensors.
-    pub bytes: u64,
-    /// Files, the configuration first.
-    pub files: Vec<PathBuf>,
 }
 
 /// One tensor of the copy.
@@ -59,67 +40,21 @@ struct Item {
 /// # Errors
 /// Anything wrong with the source, by key or tensor; a setting that the family cannot express; a full disk. What is at
 /// `to` then is not whole: `config.json` comes last.
-pub fn transfer(
-    from: &Path,
-    to: &Path,
-    settings: &Settings,
-    mut progress: impl FnMut(u64),
-) -> Result<Written> {
+pub fn transfer(from: &Path, to: &Path, settings: &Settings, progress: impl FnMut(u64)) -> Result<Written> {
     let (config, family) = hf_config::read(&super::hf::read_json(&from.join(CONFIG))?)?;
     let layout = Layout::new(&config)?;
     let tensors = hf_names::tensors(&config, &layout, family);
     let mut source = Source::open(from)?;
     source.check(&config, &tensors)?;
     let (small, slices) = kept::slices(&config, family, settings.keep.as_deref())?;
-    let mut json = hf_export::config_json(&small, settings.family)?;
+    let json = hf_export::config_json(&small, settings.family)?;
     let items = plan(&source, &config, &small, settings, slices)?;
-    let dtype = dtype_word(&items)?;
-    json["dtype"] = json!(dtype);
-    std::fs::create_dir_all(to).map_err(Error::io(to))?;
-    let files = cut(&items, settings.shard_bytes);
-    let name = |file: usize| match files.len() {
-        1 => SINGLE.to_owned(),
-        count => format!("model-{:05}-of-{count:05}.safetensors", file + 1),
+    let planned: Vec<Planned> = items.iter().map(|item| item.planned.clone()).collect();
+    let bytes = |index: usize| {
+        let item: &Item = &items[index];
+        convert(source.tensor(&item.from, item.rows.as_deref())?, item.planned.dtype, &item.from)
     };
-    let (mut done, mut written) = (0, vec![to.join(CONFIG)]);
-    for (file, range) in files.iter().enumerate() {
-        let items = &items[range.clone()];
-        let planned: Vec<Planned> = items.iter().map(|item| item.planned.clone()).collect();
-        let path = to.join(name(file));
-        safetensors::write_bytes(&path, &planned, |index| {
-            let item = &items[index];
-            let bytes =
-                convert(source.tensor(&item.from, item.rows.as_deref())?, item.planned.dtype, &item.from)?;
-            done += bytes.len() as u64;
-            progress(done);
-            Ok(bytes)
-        })?;
-        written.push(path);
-    }
-    if files.len() > 1 {
-        let mut map = Map::new();
-        for (file, range) in files.iter().enumerate() {
-            map.extend(items[range.clone()].iter().map(|i| (i.planned.name.clone(), json!(name(file)))));
-        }
-        let index = json!({ "metadata": { "total_size": done }, "weight_map": map });
-        written.push(put(&to.join(INDEX), &index)?);
-    }
-    for companion in COMPANIONS {
-        let path = from.join(companion);
-        if path.exists() {
-            let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
-            let path = to.join(companion);
-            replace_with(&path, &bytes).map_err(Error::io(&path))?;
-            written.push(path);
-        }
-    }
-    put(&to.join(CONFIG), &json)?;
-    Ok(Written {
-        tensors: items.len(),
-        parameters: items.iter().map(|item| item.planned.elements() as u64).sum(),
-        bytes: done,
-        files: written,
-    })
+    files::write((from, to), json, &planned, settings.shard_bytes, bytes, progress)
 }
 
 /// Every tensor of the copy. Families cut the parameters into the same pieces and call them differently, so a piece is
@@ -158,32 +93,8 @@ fn plan(
     Ok(items)
 }
 
-/// The word of transformers for the type that most elements have.
-fn dtype_word(items: &[Item]) -> Result<&'static str> {
-    let count = |dtype: Dtype| -> usize {
-        items.iter().filter(|i| i.planned.dtype == dtype).map(|i| i.planned.elements()).sum()
-    };
-    Ok(if count(Dtype::BF16) > count(Dtype::F32) { "bfloat16" } else { "float32" })
-}
-
-/// Consecutive items, one range a file.
-fn cut(items: &[Item], most: u64) -> Vec<std::ops::Range<usize>> {
-    let mut files = Vec::new();
-    let (mut start, mut size) = (0, 0);
-    for (index, item) in items.iter().enumerate() {
-        let bytes = item.planned.bytes() as u64;
-        if index > start && size + bytes > most {
-            files.push(start..index);
-            (start, size) = (index, 0);
-        }
-        size += bytes;
-    }
-    files.push(start..items.len());
-    files
-}
-
 /// The bytes of a tensor in another type: bf16 rounds to the nearest, ties to even.
-fn convert((dtype, bytes): (Dtype, Vec<u8>), to: Dtype, name: &str) -> Result<Vec<u8>> {
+pub(super) fn convert((dtype, bytes): (Dtype, Vec<u8>), to: Dtype, name: &str) -> Result<Vec<u8>> {
     Ok(match (dtype, to) {
         (from, to) if from == to => bytes,
         (Dtype::BF16, Dtype::F32) => {
@@ -203,9 +114,4 @@ fn convert((dtype, bytes): (Dtype, Vec<u8>), to: Dtype, name: &str) -> Result<Ve
             });
         }
     })
-}
-
-fn put(path: &Path, json: &Value) -> Result<PathBuf> {
-    replace_with(path, format!("{json:#}\n").as_bytes()).map_err(Error::io(path))?;
-    Ok(path.to_owned())
 }

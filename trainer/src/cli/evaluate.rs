@@ -1,46 +1,24 @@
-//! Arguments of the commands that run a trained model: `generate` and `eval`.
+//! Arguments of `trainer eval`.
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::Device;
 use crate::config::Storage;
 
-/// `trainer generate`.
-#[derive(Debug, Args)]
-pub struct Generate {
-    /// A run's folder (its last checkpoint) or one checkpoint.
-    #[arg(long, value_name = "DIR")]
-    pub checkpoint: PathBuf,
-    /// The text to continue.
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub prompt: String,
-    /// How many tokens to add at most.
-    #[arg(long, value_name = "N", default_value_t = 200)]
-    pub tokens: usize,
-    /// Divides the logits; 0 always takes the likeliest token.
-    #[arg(long, value_name = "T", default_value_t = 0.8)]
-    pub temperature: f64,
-    /// Draw among the likeliest tokens that together have this probability.
-    #[arg(long, value_name = "P", default_value_t = 0.95)]
-    pub top_p: f64,
-    /// Seed of the draws.
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    pub seed: u64,
-    /// Threads; 0 = all cores.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub threads: usize,
-    /// Where to compute: auto, cpu, cuda or cuda:N.
-    #[arg(long, value_name = "DEVICE", default_value_t)]
-    pub device: Device,
-    /// What activations and matrices are held in; checkpoints are f32 in either case.
-    #[arg(long, value_enum, default_value_t)]
-    pub storage: Storage,
-    /// Print one JSON object.
-    #[arg(long)]
-    pub json: bool,
-}
+/// After the help.
+pub(super) const HELP: &str = "\
+Examples:
+  trainer eval --checkpoint runs/quickstart-0
+  trainer eval --checkpoint runs/mine-0 --data shards/valid --rows 64 --json
+  trainer eval --checkpoint runs/mine-0 --experts code.json
+  trainer eval --checkpoint runs/mine-0 --pool prompt --pool-sizes 4,8,16,32
+A pool is a document's own choice of experts, in each layer those with the largest summed router scores. What chooses it:
+  prompt    its first tokens (--pool-prompt); they use all experts, and only what follows them is measured
+  so-far    at each token, the document up to that token
+  document  the whole document, as in training. It looks ahead: routing depends on the tokens that are to be predicted, so
+            that the result is no measure of prediction.";
 
 /// `trainer eval`.
 #[derive(Debug, Args)]
@@ -60,6 +38,21 @@ pub struct Eval {
     /// Rows computed at once.
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub batch: usize,
+    /// Use only these experts, as `trainer select` writes them; only they are loaded.
+    #[arg(long, value_name = "FILE")]
+    pub experts: Option<PathBuf>,
+    /// What chooses a document's pool of experts.
+    #[arg(long, value_enum, default_value_t)]
+    pub pool: Pool,
+    /// Routed experts of a pool; shared ones come on top.
+    #[arg(long, value_name = "M", conflicts_with = "pool_sizes")]
+    pub pool_size: Option<u32>,
+    /// Measure with pools of several sizes, and with all experts on the same tokens.
+    #[arg(long, value_name = "M,M,...", value_delimiter = ',')]
+    pub pool_sizes: Vec<u32>,
+    /// Tokens at the start of a document that choose its pool, for `--pool prompt`.
+    #[arg(long, value_name = "P", default_value_t = 64)]
+    pub pool_prompt: usize,
     /// Threads; 0 = all cores.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
@@ -72,4 +65,18 @@ pub struct Eval {
     /// Print one JSON object a line.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What chooses a document's pool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Pool {
+    /// There are no pools.
+    #[default]
+    None,
+    /// The document's first tokens.
+    Prompt,
+    /// At each token, the document up to it.
+    SoFar,
+    /// The whole document, later tokens too.
+    Document,
 }

@@ -5,7 +5,11 @@ mod checkpoint;
 mod data;
 mod device;
 mod evaluate;
+mod generate;
 mod pretrain;
+mod retention;
+mod subset;
+mod tuning;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -13,8 +17,12 @@ pub use bench::{Bench, Versus};
 pub use checkpoint::{Dtype, Export, ExportFamily, Import, Inspect, Transfer};
 pub use data::{BuildShards, CheckShards, Data, IdType, Inputs, TrainTokenizer};
 pub use device::Device;
-pub use evaluate::{Eval, Generate};
+pub use evaluate::{Eval, Pool};
+pub use generate::Generate;
 pub use pretrain::{Plan, Pretrain, ShowConfig, Source};
+pub use retention::Retention;
+pub use subset::{Prune, Select};
+pub use tuning::{Compose, Fall, Finetune, Grow, Merge, NewExperts, ShowSubset, Subset, Take, Tune};
 
 /// Pretrain EMO, a mixture-of-experts language model whose modules emerge from document boundaries.
 #[derive(Debug, Parser)]
@@ -53,21 +61,49 @@ Times are the best of several: other work on the machine can only slow a step. W
 meets the same load.")]
     Bench(Bench),
     /// Continue a text with a trained model.
-    #[command(
-        after_help = "Example:\n  trainer generate --checkpoint runs/quickstart-0 --prompt 'pub fn ' --tokens 200"
-    )]
+    #[command(after_help = generate::HELP)]
     Generate(Generate),
     /// Measure bits per byte of held-out text, by domain.
-    #[command(after_help = "\
-Examples:
-  trainer eval --checkpoint runs/quickstart-0
-  trainer eval --checkpoint runs/mine-0 --data shards/valid --rows 64 --json")]
+    #[command(after_help = evaluate::HELP)]
     Eval(Eval),
+    /// Measure how much of a model's quality is left in subsets of its experts.
+    #[command(after_help = retention::HELP)]
+    Retention(Retention),
+    /// Choose the experts that a domain needs, from a few documents or prompts.
+    #[command(after_help = subset::SELECT)]
+    Select(Select),
+    /// Write a smaller checkpoint that keeps only some experts.
+    #[command(after_help = subset::PRUNE)]
+    Prune(Prune),
     /// Show what a checkpoint, a run or a folder of shards holds.
     #[command(
         after_help = "Examples:\n  trainer inspect runs/quickstart-0 --tensors\n  trainer inspect shards/train --json"
     )]
     Inspect(Inspect),
+    /// Train a checkpoint on: all of it, its experts, or some of them alone.
+    #[command(after_help = "\
+Examples:
+  trainer finetune --checkpoint runs/quickstart-0 --domain code --steps 200
+  trainer finetune --checkpoint pruned --data shards/maths --tune experts --train-router --out runs/maths
+  trainer finetune --checkpoint runs/quickstart-0 --data shards/maths --experts maths.json --out runs/maths
+The run has a folder like any other: `trainer pretrain --resume --out DIR` goes on with it.")]
+    Finetune(Finetune),
+    /// Put tuned experts back at their places in the full model.
+    #[command(after_help = "\
+Examples:
+  trainer merge --full runs/quickstart-0 --tuned runs/maths --out merged
+  trainer merge --full runs/quickstart-0 --tuned runs/maths --tuned runs/code --take experts,router --alpha 0.5 --out merged")]
+    Merge(Merge),
+    /// Union, intersection, difference and complement of subsets of experts.
+    #[command(subcommand)]
+    Subset(Subset),
+    /// Add experts to a trained model, to train it on from there.
+    #[command(after_help = "\
+Examples, from 31 routed experts and a shared one:
+  trainer grow --checkpoint runs/quickstart-0 --experts 63 --top-k 7 --out grown
+  trainer grow --checkpoint runs/quickstart-0 --experts 40 --from used --jitter 0.01 --out grown
+The first one keeps the function: every routed expert twice, and twice as many of them for a token.")]
+    Grow(Grow),
     /// Write a checkpoint for other programs: another type, other files, another family's names.
     #[command(after_help = "\
 Examples:

@@ -3,150 +3,163 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use emo::Backend;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::Serialize;
 
 use super::device::{self, Start, Work};
-use crate::checkpoint::{folder, hf};
+use crate::checkpoint::{folder, hf, tokenizer};
 use crate::cli::Generate;
-use crate::data::ByteTokenizer;
+use crate::data::Tokenizer;
 use crate::error::{Error, Result};
-use crate::evaluate::text::reads_bytes;
-use crate::model::{Capacity, Inputs, Model};
+use crate::generate::{Decoder, Sampler, Sampling, Stream};
+use crate::model::ModelConfig;
+use crate::subset::run;
 
 /// The output of `--json`.
 #[derive(Serialize)]
 struct Generated<'a> {
     prompt: &'a str,
     text: String,
+    prompt_tokens: usize,
     tokens: usize,
+    stop: Stop,
+    /// Time of all tokens of the prompt.
+    prompt_ms: f64,
+    /// Mean time of a token after the first, which the prompt's pass gives.
+    ms_per_token: Option<f64>,
     checkpoint: PathBuf,
+}
+
+/// Why a text ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Stop {
+    EndOfDocument,
+    Tokens,
+    Positions,
 }
 
 /// Samples.
 pub fn run(args: &Generate) -> Result<()> {
-    for (name, value, low, high) in
-        [("--temperature", args.temperature, 0.0, 100.0), ("--top-p", args.top_p, f64::MIN_POSITIVE, 1.0)]
-    {
-        if !(low..=high).contains(&value) {
-            return Err(Error::Usage(format!("{name} must lie between {low} and {high}, found {value}")));
-        }
-    }
-    device::run(args.device, args.storage, args.threads, Sampling(args))
+    let sampling = Sampling { temperature: args.temperature, top_p: args.top_p, seed: args.seed };
+    let sampler = Sampler::new(sampling)?;
+    device::run(args.device, args.storage, args.threads, Continuing { args, sampler })
 }
 
-struct Sampling<'a>(&'a Generate);
+struct Continuing<'a> {
+    args: &'a Generate,
+    sampler: Sampler,
+}
 
-impl Work for Sampling<'_> {
+impl Work for Continuing<'_> {
     const PEAK: bool = false;
 
     fn on<B: Backend>(self, backend: B, start: Start) -> Result<()> {
         start.note.iter().for_each(|note| tracing::warn!("{note}"));
-        sample(Arc::new(backend), self.0)
+        generate(Arc::new(backend), self.args, self.sampler)
     }
 }
 
-fn sample<B: Backend>(backend: Arc<B>, args: &Generate) -> Result<()> {
+fn generate<B: Backend>(backend: Arc<B>, args: &Generate, mut sampler: Sampler) -> Result<()> {
     let checkpoint = folder::find(&args.checkpoint)?;
     let (config, _) = hf::read_config(&checkpoint)?;
-    if !reads_bytes(&config) {
-        return Err(Error::checkpoint(
-            &checkpoint,
-            "was not trained on bytes as tokens, and no other tokeniser is built in",
-        ));
+    let tokenizer = tokenizer::of(&checkpoint, args.tokenizer.as_deref(), &config)?;
+    let prompt = prompt(&args.prompt, &tokenizer, &config)?;
+    let longest = config.max_positions.min(prompt.len().saturating_add(args.tokens));
+    let capacity = Decoder::<B>::capacity(1, longest);
+    let mut model = run::load(&checkpoint, args.experts.as_deref(), backend, capacity)?;
+    if let Some(size) = args.pool_size {
+        let pool = run::pool_of(&mut model, &prompt, size)?;
+        model.set_experts(Some(&pool.kept()))?;
     }
-    let context = config.max_positions;
-    let capacity =
-        Capacity { tokens: context, longest: context, domains: 0, redundancy: false, backward: false };
-    let mut model = hf::load(&checkpoint, backend, capacity)?;
-    let mut ids: Vec<u32> = ByteTokenizer.encode(&args.prompt).collect();
-    // The end of a document is what a document begins after.
-    if ids.is_empty() {
-        ids.push(ByteTokenizer::EOS);
-    }
-    let prompt = ids.len();
-    let mut random = ChaCha8Rng::seed_from_u64(args.seed);
+    let mut decoder = Decoder::new(model, 1)?;
     let mut out = std::io::stdout().lock();
-    let mut show = |bytes: &[u8]| {
+    let mut show = |text: &str| {
         if args.json {
             return Ok(());
         }
-        out.write_all(bytes).and_then(|()| out.flush()).map_err(Error::io("write", "the standard output"))
+        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        written.map_err(Error::io("write", "the standard output"))
     };
-    show(args.prompt.as_bytes())?;
-    for _ in 0..args.tokens {
-        let window = ids.len().saturating_sub(context);
-        let logits = next_logits(&mut model, &ids[window..])?;
-        // Ids beyond EOS pad tables and stand for nothing.
-        let next = draw(&logits[..=ByteTokenizer::EOS as usize], args.temperature, args.top_p, &mut random);
-        if next == ByteTokenizer::EOS {
-            break;
+    show(&args.prompt)?;
+    let start = Instant::now();
+    let mut logits = decoder.extend(&[(0, &prompt)])?.swap_remove(0);
+    let prompt_ms = milliseconds(start);
+    let mut stream = Stream::after(&tokenizer, if args.prompt.is_empty() { &[] } else { &prompt });
+    let mut text = String::new();
+    let (mut tokens, start) = (0, Instant::now());
+    let stop = loop {
+        if tokens == args.tokens {
+            break Stop::Tokens;
         }
-        ids.push(next);
-        show(&ByteTokenizer.decode_bytes(&[next]))?;
-    }
+        leave_out_empty(&mut logits, &tokenizer);
+        let next = sampler.draw(&logits)?;
+        if next == tokenizer.identity().eos {
+            break Stop::EndOfDocument;
+        }
+        tokens += 1;
+        let piece = stream.push(next);
+        show(&piece)?;
+        text += &piece;
+        if tokens == args.tokens {
+            break Stop::Tokens;
+        }
+        if decoder.room(0) == 0 {
+            break Stop::Positions;
+        }
+        logits = decoder.extend(&[(0, &[next])])?.swap_remove(0);
+    };
+    let ms_per_token = (tokens > 1).then(|| milliseconds(start) / (tokens - 1) as f64);
+    let end = stream.finish();
+    show(&end)?;
+    show("\n")?;
+    text += &end;
     if args.json {
-        let text = ByteTokenizer.decode(&ids[prompt..]);
-        let generated = Generated { prompt: &args.prompt, text, tokens: ids.len() - prompt, checkpoint };
+        let prompt_tokens = prompt.len();
+        let prompt = &args.prompt;
+        let generated =
+            Generated { prompt, text, prompt_tokens, tokens, stop, prompt_ms, ms_per_token, checkpoint };
         println!("{}", serde_json::to_string(&generated).unwrap_or_default());
         return Ok(());
     }
-    show(b"\n")
+    let why = match stop {
+        Stop::EndOfDocument => "the document ended".to_owned(),
+        Stop::Tokens => "as many as asked for".to_owned(),
+        Stop::Positions => format!("the model's {} positions are full", config.max_positions),
+    };
+    let speed = ms_per_token.map_or_else(String::new, |ms| format!(", {ms:.2} ms each"));
+    eprintln!("prompt: {} tokens in {prompt_ms:.1} ms; {tokens} tokens{speed}; {why}", prompt.len());
+    Ok(())
 }
 
-/// Logits of the token that follows `ids`, which are computed again in full.
-fn next_logits<B: Backend>(model: &mut Model<B>, ids: &[u32]) -> Result<Vec<f64>> {
-    model.forward(&Inputs::rows(ids.to_vec(), 1, ids.len()))?;
-    Ok(model.logits(ids.len() - 1..ids.len())?)
+/// The tokens to begin with. An empty text begins as a document does: after the end of another.
+fn prompt(text: &str, tokenizer: &Tokenizer, config: &ModelConfig) -> Result<Vec<u32>> {
+    let mut ids = tokenizer.encode(text).map_err(Error::Usage)?;
+    if ids.is_empty() {
+        ids.push(config.bos_id.unwrap_or(tokenizer.identity().eos));
+    }
+    if ids.len() > config.max_positions {
+        return Err(Error::Usage(format!(
+            "the prompt has {} tokens, and the model's positions end at {}",
+            ids.len(),
+            config.max_positions
+        )));
+    }
+    Ok(ids)
 }
 
-/// Draws from `softmax(logits / temperature)` among the likeliest tokens that together reach `top_p`
-/// (Holtzman et al. 2020, arXiv 1904.09751). Temperature 0 takes the likeliest, ties the lowest.
-fn draw(logits: &[f64], temperature: f64, top_p: f64, random: &mut impl Rng) -> u32 {
-    let mut order: Vec<usize> = (0..logits.len()).collect();
-    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
-    let best = logits[order[0]];
-    if temperature == 0.0 {
-        return order[0] as u32;
-    }
-    let weight = |token: usize| ((logits[token] - best) / temperature).exp();
-    let all: f64 = order.iter().map(|&token| weight(token)).sum();
-    let mut kept = 0.0;
-    let mut last = 0;
-    for (rank, &token) in order.iter().enumerate() {
-        (kept, last) = (kept + weight(token), rank);
-        if kept >= top_p * all {
-            break;
+/// Ids that stand for no text, such as rows that only fill up the table, are never drawn; the end of a document is.
+fn leave_out_empty(logits: &mut [f64], tokenizer: &Tokenizer) {
+    let lengths = tokenizer.byte_lengths();
+    for (id, logit) in logits.iter_mut().enumerate() {
+        if id != tokenizer.identity().eos as usize && lengths.get(id).is_none_or(|&length| length == 0) {
+            *logit = f64::NEG_INFINITY;
         }
     }
-    let mut left = (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64 * kept;
-    for &token in &order[..last] {
-        left -= weight(token);
-        if left < 0.0 {
-            return token as u32;
-        }
-    }
-    order[last] as u32
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn draws_follow_the_probabilities_inside_the_nucleus() {
-        let logits = [0.5f64.ln(), 0.3f64.ln(), 0.15f64.ln(), 0.05f64.ln()];
-        let mut random = ChaCha8Rng::seed_from_u64(1);
-        let mut seen = [0usize; 4];
-        for _ in 0..10_000 {
-            seen[draw(&logits, 1.0, 0.75, &mut random) as usize] += 1;
-        }
-        assert_eq!(&seen[2..], [0, 0], "outside the nucleus");
-        assert!((seen[0] as f64 / 10_000.0 - 0.625).abs() < 0.02, "{seen:?}");
-        assert_eq!(draw(&logits, 0.0, 1.0, &mut random), 0);
-        assert_eq!(draw(&[1.0, 1.0], 0.0, 1.0, &mut random), 0);
-    }
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
 }

@@ -4,11 +4,18 @@ mod bench;
 mod data;
 mod device;
 mod eval;
+mod finetune;
 mod generate;
+mod grow;
 mod inspect;
+mod merge;
 mod plan;
 mod pretrain;
+mod prune;
+mod retention;
+mod select;
 mod show_config;
+mod subset;
 mod transfer;
 
 use clap::CommandFactory;
@@ -27,6 +34,13 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Bench(args) => bench::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Retention(args) => retention::run(args),
+        Command::Finetune(args) => finetune::run(args),
+        Command::Merge(args) => merge::run(args),
+        Command::Subset(args) => subset::run(args),
+        Command::Grow(args) => grow::run(args),
+        Command::Select(args) => select::run(args),
+        Command::Prune(args) => prune::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Completions(args) => {
             completions(args);

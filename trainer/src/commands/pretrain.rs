@@ -63,9 +63,12 @@ pub fn run(args: &Pretrain) -> Result<()> {
     device::run(args.device, config.train.storage, config.run.threads, Training { config, options })
 }
 
-struct Training {
-    config: Config,
-    options: Options,
+/// A run on whichever backend it is given.
+pub(super) struct Training {
+    /// What to train.
+    pub config: Config,
+    /// What the command line says beside it.
+    pub options: Options,
 }
 
 impl Work for Training {
@@ -139,10 +142,15 @@ fn resume_command(args: &Pretrain) -> String {
         words.drain(position..=position + value);
     }
     words.push("--resume".into());
+    quoted(words)
+}
+
+/// A command as a shell reads it.
+pub(super) fn quoted(words: impl IntoIterator<Item = String>) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
-    let quote = |word: &String| match word.chars().all(plain) && !word.is_empty() {
-        true => word.clone(),
+    let quote = |word: String| match word.chars().all(plain) && !word.is_empty() {
+        true => word,
         false => format!("'{}'", word.replace('\'', "'\\''")),
     };
-    words.iter().map(quote).collect::<Vec<_>>().join(" ")
+    words.into_iter().map(quote).collect::<Vec<_>>().join(" ")
 }

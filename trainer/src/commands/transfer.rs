@@ -14,11 +14,12 @@ use crate::error::{Error, Result};
 use crate::evaluate::text::run_config;
 use crate::progress::{Mode, Work, si};
 
-/// One JSON line while tensors are copied.
+/// One JSON line while tensors are written.
 #[derive(Serialize)]
 #[serde(tag = "event", rename = "progress")]
-struct Event {
-    written_bytes: u64,
+pub(super) struct Event {
+    /// Bytes so far.
+    pub written_bytes: u64,
 }
 
 /// The last JSON line.
@@ -39,12 +40,12 @@ pub fn export(args: &Export) -> Result<()> {
     finish(written, family, &args.transfer)
 }
 
-/// A checkpoint of a run on shards names the shards, and they have the tokenizer.
+/// Copies the tokenizer beside the weights, or of the shards that a checkpoint without one names.
 pub(super) fn copy_tokenizer(checkpoint: &Path, out: &Path) -> Result<()> {
     let tokenizer = out.join(TOKENIZER);
-    if let (false, Some(shards)) = (tokenizer.exists(), shards(checkpoint)) {
-        let source = shards.join(TOKENIZER);
-        if source.exists() {
+    if !tokenizer.exists() {
+        let folders = std::iter::once(checkpoint.to_path_buf()).chain(shards(checkpoint));
+        if let Some(source) = folders.map(|folder| folder.join(TOKENIZER)).find(|path| path.exists()) {
             std::fs::copy(&source, &tokenizer).map_err(Error::io("copy", &source))?;
         }
     }
@@ -74,19 +75,7 @@ pub(super) fn copy(
     if args.shard_mb == 0 {
         return Err(Error::Usage("--shard-mb must be positive".into()));
     }
-    let occupied = args.out.join("config.json");
-    if occupied.exists() && !args.force {
-        return Err(Error::Usage(format!(
-            "{} already holds a model; choose another folder with --out, or replace it with --force",
-            args.out.display()
-        )));
-    }
-    if same(from, &args.out) {
-        return Err(Error::Usage("--out must be another folder than the checkpoint".into()));
-    }
-    if args.force {
-        clear(&args.out)?;
-    }
+    make_room(&args.out, &[from], args.force)?;
     let settings = Settings {
         family,
         dtype: match args.dtype {
@@ -117,6 +106,23 @@ fn finish((written, work): (Written, Work), family: Family, args: &Transfer) -> 
     Ok(())
 }
 
+/// Says no to a folder that holds a model, unless `force`: then that model is deleted.
+///
+/// # Errors
+/// [`Error::Usage`] for a folder in use, or one that is read from.
+pub(super) fn make_room(out: &Path, read: &[&Path], force: bool) -> Result<()> {
+    if out.join("config.json").exists() && !force {
+        return Err(Error::Usage(format!(
+            "{} already holds a model; choose another folder with --out, or replace it with --force",
+            out.display()
+        )));
+    }
+    if read.iter().any(|read| same(read, out)) {
+        return Err(Error::Usage("--out must be another folder than the checkpoint".into()));
+    }
+    if force { clear(out) } else { Ok(()) }
+}
+
 /// Deletes what an earlier transfer left: files of weights that the new one may not overwrite would stay beside it.
 fn clear(out: &Path) -> Result<()> {
     let Ok(entries) = std::fs::read_dir(out) else { return Ok(()) };
@@ -133,7 +139,8 @@ fn same(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-fn bytes_of(folder: &Path) -> Result<u64> {
+/// Bytes of a model's weights.
+pub(super) fn bytes_of(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(folder).map_err(Error::io("list", folder))?.flatten() {
         if entry.path().extension().is_some_and(|extension| extension == "safetensors")

@@ -296,6 +296,9 @@ impl Train {
         ensure(!self.init_moments || !self.init.as_os_str().is_empty(), || {
             "`train.init_moments` needs `train.init`, the checkpoint whose moments to take".into()
         })?;
+        ensure(!self.init_model || !self.init.as_os_str().is_empty(), || {
+            "`train.init_model` needs `train.init`, the checkpoint whose model to train".into()
+        })?;
         ensure(self.clip.is_finite() && self.clip >= 0.0, || {
             format!("`train.clip` must be zero (off) or more, found {}", self.clip)
         })

@@ -85,6 +85,8 @@ impl Default for Data {
             verify: true,
             eos: None,
             fetch: true,
+            domains: Vec::new(),
+            answer_after: String::new(),
             sequence: 256,
             predict_across_documents: true,
             min_document_bytes: 64,
@@ -108,6 +110,8 @@ impl Default for Train {
             storage: Storage::F32,
             init: PathBuf::new(),
             init_moments: false,
+            init_model: false,
+            only: Vec::new(),
             freeze: Vec::new(),
         }
     }

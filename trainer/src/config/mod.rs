@@ -3,6 +3,7 @@
 mod checks;
 mod convert;
 mod defaults;
+mod describe;
 pub mod fields;
 pub mod presets;
 pub mod sections;

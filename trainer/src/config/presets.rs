@@ -1,7 +1,7 @@
 //! The presets, built into the binary.
 
 /// Name and TOML text of every preset, the first one to try first.
-const PRESETS: [(&str, &str); 16] = [
+const PRESETS: [(&str, &str); 17] = [
     ("quickstart", include_str!("../../presets/quickstart.toml")),
     ("tiny", include_str!("../../presets/tiny.toml")),
     ("standard", include_str!("../../presets/standard.toml")),
@@ -17,6 +17,7 @@ const PRESETS: [(&str, &str); 16] = [
     ("emo-1b14b", include_str!("../../presets/emo-1b14b.toml")),
     ("emo-1b14b-standard", include_str!("../../presets/emo-1b14b-standard.toml")),
     ("emo-1b14b-dense", include_str!("../../presets/emo-1b14b-dense.toml")),
+    ("modularity", include_str!("../../presets/modularity.toml")),
     ("bench-olmoe", include_str!("../../presets/bench-olmoe.toml")),
 ];
 

@@ -247,6 +247,13 @@ pub struct Data {
     /// Whether a new run with `source = "registry"` asks cargo for locked packages whose sources are not here yet
     /// (`cargo fetch --locked`).
     pub fetch: bool,
+    /// Train on these domains alone; empty = all. Validation keeps every domain.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<String>,
+    /// Of each document train only what follows the last occurrence of this text, such as an answer's delimiter; empty, or
+    /// where it does not occur: the whole document.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub answer_after: String,
     /// Tokens of a row.
     pub sequence: usize,
     /// Train an end-of-document token to predict the first token of the next document in its row.
@@ -316,7 +323,13 @@ pub struct Train {
     pub init: PathBuf,
     /// Take over AdamW's moments from `init` too.
     pub init_moments: bool,
-    /// Parameters that stay as they are: names as `trainer inspect` shows them, `*` for any text.
+    /// Train whatever model `init` holds, also one that `[model]` and `[router]` cannot describe (pruned, or of another
+    /// program); they then only repeat its sizes.
+    pub init_model: bool,
+    /// The only parameters that are trained; empty = all. Names as `trainer inspect` shows them, `*` for any text, with
+    /// rows of the first axis: `layers.3.experts_*[0-2,7]` is four experts.
+    pub only: Vec<String>,
+    /// Parameters that stay as they are, in the same form.
     pub freeze: Vec<String>,
 }
 

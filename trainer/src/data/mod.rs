@@ -19,6 +19,7 @@ pub mod order;
 pub mod packing;
 pub mod quickstart;
 pub mod read;
+pub mod selected;
 pub mod shard;
 pub mod stream;
 pub mod tokenizer;

@@ -100,6 +100,8 @@ struct Piece {
     end: usize,
     uid: u64,
     domain: u32,
+    /// Its first token that is a target, as a place in the batch.
+    first_target: usize,
 }
 
 impl Batch {
@@ -220,8 +222,10 @@ impl Layout {
             let document = store.document(index);
             let skipped = document.length - (self.ends[slot] - place);
             let take = (self.ends[slot] - place).min(base + sequence - batch.ids.len());
+            let first_target = batch.ids.len() + store.first_target(index).saturating_sub(skipped);
             store.append(index, skipped..skipped + take, &mut batch.ids);
-            batch.pieces.push(Piece { end: batch.ids.len(), uid: document.uid, domain: document.domain });
+            let end = batch.ids.len();
+            batch.pieces.push(Piece { end, uid: document.uid, domain: document.domain, first_target });
             place += take;
             if place == self.ends[slot] {
                 slot += 1;
@@ -231,10 +235,16 @@ impl Layout {
             }
         }
         let (eos, ids) = (store.eos(), &batch.ids[base..]);
+        let mut piece = 0;
         for position in 0..sequence {
             // A target beyond the layout's end belongs to the filling.
             let inside = position + 1 < sequence && first + position + 1 < total;
+            let target = base + position + 1;
+            while inside && batch.pieces[piece].end <= target {
+                piece += 1;
+            }
             let kept = inside
+                && target >= batch.pieces[piece].first_target
                 && (targets.across_documents || ids[position] != eos)
                 && (targets.eos || ids[position + 1] != eos);
             batch.labels.push(if kept { ids[position + 1] as i32 } else { IGNORE });

@@ -73,6 +73,11 @@ pub trait Documents: std::fmt::Debug + Send + Sync {
     /// Appends the tokens `range` of document `index` to `out`; the range must lie within the document.
     fn append(&self, index: usize, range: Range<usize>, out: &mut Vec<u32>);
 
+    /// The first token of document `index` that is to be learnt.
+    fn first_target(&self, _index: usize) -> usize {
+        0
+    }
+
     /// The id that ends a document.
     fn eos(&self) -> u32;
 

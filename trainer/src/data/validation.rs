@@ -115,13 +115,19 @@ impl ValidationSet {
                 batch.labels[filled..].fill(super::packing::IGNORE);
             }
         }
+        Ok(self.targeted(&batch.labels))
+    }
+
+    /// What labels ask for.
+    #[must_use]
+    pub fn targeted(&self, labels: &[i32]) -> Targeted {
         let mut targeted = Targeted::default();
-        for &label in &batch.labels {
+        for &label in labels {
             if let Ok(id) = u32::try_from(label) {
                 targeted.tokens += 1;
                 targeted.bytes += self.store.byte_length(id);
             }
         }
-        Ok(targeted)
+        targeted
     }
 }

@@ -1,5 +1,5 @@
-//! Held-out text, domain by domain: bits per byte and which experts it uses. Always without document pools, which would
-//! let a token's routing look ahead.
+//! Held-out text, domain by domain: bits per byte and which experts it uses. Without document pools, which would let a
+//! token's routing look ahead, unless [`Pools`] are asked for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,12 +10,39 @@ use crate::data::packing::IGNORE;
 use crate::data::{Batch, Documents, Packing, ValidationSet};
 use crate::error::Result;
 use crate::metrics::DomainValid;
-use crate::model::{Inputs, Model};
+use crate::model::{Inputs, Model, PoolFrom};
 use crate::report::{LayerRouting, RoutingCounts};
 use crate::train::inputs;
 
+/// Document pools at inference.
+///
+/// [`PoolFrom::Prefix`] and [`PoolFrom::SoFar`] look back only: what is measured is a prediction. [`PoolFrom::Document`] looks
+/// ahead, as in training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pools {
+    /// Routed experts of a pool; none = no pools, on the tokens that would be measured with them.
+    pub size: Option<u32>,
+    /// What chooses them. The tokens of a prefix are not measured, as they have no pool yet.
+    pub from: PoolFrom,
+}
+
+impl Pools {
+    /// Puts the pools into the inputs of a model with `layers` layers with experts.
+    fn apply(self, layers: usize, inputs: &mut Inputs) {
+        let segments = inputs.routing.count();
+        inputs.pools = self.size.map(|size| vec![vec![size; segments]; layers]);
+        inputs.pool_from = self.from;
+        let PoolFrom::Prefix(prefix) = self.from else { return };
+        for ends in inputs.routing.offsets.windows(2) {
+            let (start, end) = (ends[0] as usize, ends[1] as usize);
+            inputs.labels[start..end.min(start + prefix)].fill(IGNORE);
+        }
+    }
+}
+
 /// Held-out rows, by domain.
 pub struct HeldOut {
+    pools: Option<Pools>,
     set: ValidationSet,
     domains: Vec<String>,
     attend_across_documents: bool,
@@ -36,13 +63,56 @@ impl HeldOut {
         attend_across_documents: bool,
     ) -> Result<Self> {
         let set = ValidationSet::new(documents, domains.len(), packing, rows)?;
-        Ok(Self { set, domains, attend_across_documents, batch: Batch::default(), inputs: Inputs::default() })
+        let (batch, inputs) = (Batch::default(), Inputs::default());
+        Ok(Self { pools: None, set, domains, attend_across_documents, batch, inputs })
+    }
+
+    /// Evaluates with document pools from here on, or without.
+    pub fn set_pools(&mut self, pools: Option<Pools>) {
+        self.pools = pools;
     }
 
     /// Batches of all domains together.
     #[must_use]
     pub fn batches(&self) -> usize {
         (0..self.set.domains()).map(|domain| self.set.batches(domain)).sum()
+    }
+
+    /// Domains that have held-out text: number and name.
+    pub fn domains(&self) -> impl Iterator<Item = (usize, &str)> {
+        let present = |&(domain, _): &(usize, &String)| self.set.batches(domain) > 0;
+        self.domains.iter().enumerate().filter(present).map(|(domain, name)| (domain, name.as_str()))
+    }
+
+    /// Evaluates the weights on one domain; none where it has no text.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn domain<B: Backend>(&mut self, model: &mut Model<B>, domain: usize) -> Result<Option<DomainValid>> {
+        self.batches_of(model, domain, |_, _| Ok(()))
+    }
+
+    /// Evaluates one domain, and hands the model and the batch to `after` after each batch.
+    fn batches_of<B: Backend>(
+        &mut self,
+        model: &mut Model<B>,
+        domain: usize,
+        mut after: impl FnMut(&Model<B>, &Batch) -> Result<()>,
+    ) -> Result<Option<DomainValid>> {
+        let (mut nats, mut tokens, mut bytes) = (0.0, 0, 0);
+        for index in 0..self.set.batches(domain) {
+            let mut targeted = self.set.fill(domain, index, &mut self.batch)?;
+            inputs::held_out(&self.batch, self.attend_across_documents, &mut self.inputs);
+            if let Some(pools) = self.pools {
+                pools.apply(model.config().moe_layers().count(), &mut self.inputs);
+                targeted = self.set.targeted(&self.inputs.labels);
+            }
+            nats += model.evaluate(&self.inputs)?.iter().sum::<f64>();
+            tokens += targeted.tokens;
+            bytes += targeted.bytes;
+            after(model, &self.batch)?;
+        }
+        Ok((bytes > 0).then(|| DomainValid::of_sum(nats, tokens, bytes)))
     }
 
     /// Evaluates the weights as they are.
@@ -77,21 +147,14 @@ impl HeldOut {
                 })
                 .collect(),
         };
-        for (domain, name) in self.domains.iter().enumerate() {
-            let (mut nats, mut tokens, mut bytes) = (0.0, 0, 0);
-            for index in 0..self.set.batches(domain) {
-                let targeted = self.set.fill(domain, index, &mut self.batch)?;
-                inputs::held_out(&self.batch, self.attend_across_documents, &mut self.inputs);
-                nats += model.evaluate(&self.inputs)?.iter().sum::<f64>();
-                tokens += targeted.tokens;
-                bytes += targeted.bytes;
-                count(model, &self.batch, domain, &mut routing)?;
+        for domain in 0..self.domains.len() {
+            let valid = self.batches_of(model, domain, |model, batch| {
+                count(model, batch, domain, &mut routing)?;
                 done += 1;
                 progress(done);
-            }
-            if bytes > 0 {
-                found.insert(name.clone(), DomainValid::of_sum(nats, tokens, bytes));
-            }
+                Ok(())
+            })?;
+            found.extend(valid.map(|valid| (self.domains[domain].clone(), valid)));
         }
         Ok((found, routing))
     }

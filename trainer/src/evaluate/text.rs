@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::checkpoint::state::CONFIG;
+use crate::checkpoint::tokenizer::reads_bytes;
 use crate::config::Config;
 use crate::data::shard::manifest::MANIFEST;
 use crate::data::shard::{Manifest, ShardStore};
@@ -31,12 +32,6 @@ pub fn run_config(checkpoint: &Path) -> Result<Option<Config>> {
     }
     let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
     Config::from_toml(&text, &[]).map(Some)
-}
-
-/// Whether a model's tokens are bytes.
-#[must_use]
-pub fn reads_bytes(config: &ModelConfig) -> bool {
-    config.vocabulary >= ByteTokenizer::VOCABULARY && config.eos_id == Some(ByteTokenizer::EOS)
 }
 
 impl EvaluationText {

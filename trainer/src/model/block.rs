@@ -8,6 +8,7 @@ use super::config::{Dense, FeedForward, NormPlacement};
 use super::layers::{Context, attention, dense, moe, norm};
 use super::layout::{FeedForwardLayout, Layer};
 use super::objective::Coefficients;
+use super::past::{Growth, LayerPast};
 
 /// The feed-forward part of one block with its parameters.
 pub(crate) enum Part<'a, B: Backend> {
@@ -52,13 +53,15 @@ pub(crate) struct Surroundings<'a, B: Backend> {
     pub sin: &'a B::Buffer<B::Real>,
 }
 
-/// `residual[0] -> residual[1]` by attention, `residual[1] -> residual[2]` by the feed-forward part.
+/// `residual[0] -> residual[1]` by attention, `residual[1] -> residual[2]` by the feed-forward part. With a `past`, tokens
+/// continue sequences that it remembers.
 pub(crate) fn forward<B: Backend>(
     cx: &Context<'_, B>,
     block: &Surroundings<'_, B>,
     residual: [&mut B::Buffer<B::Storage>; 3],
     cache: &mut LayerCache<B>,
     scratch: &mut Scratch<B>,
+    mut past: Option<(&mut Growth<B>, &mut LayerPast<B>)>,
 ) -> Result<()> {
     let [x, u, y] = residual;
     let layer = block.layer;
@@ -71,7 +74,9 @@ pub(crate) fn forward<B: Backend>(
     }
     let input = if pre { &*normed } else { &*x };
     let out = cache.attention_out.as_mut().unwrap_or(u);
-    attention::forward(cx, layer, longest, tables, input, out, &mut cache.attention, attend, workspace)?;
+    let before = past.as_mut().map(|(growth, past)| (&**growth, &mut **past));
+    let kept = &mut cache.attention;
+    attention::forward(cx, layer, longest, tables, input, out, kept, attend, workspace, before)?;
     if let Some(out) = &cache.attention_out {
         norm::forward(cx, &layer.attention_norm, out, u, &mut cache.attention_rstd)?;
     }
@@ -84,7 +89,7 @@ pub(crate) fn forward<B: Backend>(
     let out = cache.feed_forward_out.as_mut().unwrap_or(y);
     match (&block.part, &mut cache.feed_forward, &mut scratch.moe, &mut scratch.dense) {
         (Part::Moe(layer), FeedForwardCache::Moe(cache), Some(rows), _) => {
-            moe::forward(cx, layer, input, out, cache, rows, &mut scratch.workspace)?;
+            moe::forward(cx, layer, input, out, cache, rows, &mut scratch.workspace, past)?;
         }
         (Part::Dense(dense, weights), FeedForwardCache::Dense(cache), _, Some(rows)) => {
             dense::forward(cx, dense, *weights, input, out, cache, rows, &mut scratch.workspace)?;

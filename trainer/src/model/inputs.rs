@@ -166,14 +166,15 @@ impl Inputs {
     }
 }
 
-struct DeviceSegments<B: Backend> {
+/// Segments as ops read them.
+pub(crate) struct DeviceSegments<B: Backend> {
     offsets: B::Buffer<u32>,
     of_token: B::Buffer<u32>,
     count: usize,
 }
 
 impl<B: Backend> DeviceSegments<B> {
-    fn plan(plan: &mut Planner<'_, B>, name: &str, tokens: usize) -> Result<Self> {
+    pub fn plan(plan: &mut Planner<'_, B>, name: &str, tokens: usize) -> Result<Self> {
         Ok(Self {
             offsets: plan.buffer(Purpose::Inputs, format!("{name}.offsets"), tokens + 1)?,
             of_token: plan.buffer(Purpose::Inputs, format!("{name}.of_token"), tokens)?,
@@ -181,7 +182,8 @@ impl<B: Backend> DeviceSegments<B> {
         })
     }
 
-    fn upload(&mut self, backend: &B, segments: &Segments, host: &mut Vec<u32>) -> Result<()> {
+    /// `host` is scratch; after it, it holds the segment of each token.
+    pub fn upload(&mut self, backend: &B, segments: &Segments, host: &mut Vec<u32>) -> Result<()> {
         self.count = segments.count();
         host.clear();
         for (segment, ends) in segments.offsets.windows(2).enumerate() {
@@ -191,7 +193,7 @@ impl<B: Backend> DeviceSegments<B> {
         backend.upload(host, backend.view_mut(&mut self.of_token, 0..host.len())?)
     }
 
-    fn view(&self, backend: &B, tokens: usize) -> Result<segments::Segments<'_, B>> {
+    pub fn view(&self, backend: &B, tokens: usize) -> Result<segments::Segments<'_, B>> {
         Ok(segments::Segments {
             offsets: read(backend, &self.offsets, self.count + 1)?,
             of_token: read(backend, &self.of_token, tokens)?,

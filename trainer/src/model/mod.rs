@@ -14,6 +14,7 @@ mod layers;
 mod layout;
 mod objective;
 mod parameters;
+mod past;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,11 +26,13 @@ use emo::{Error, Result};
 
 pub use activations::{Capacity, Entry, Planner, Purpose};
 pub use config::{Dense, FeedForward, Kept, ModelConfig, Moe, NormPlacement, QkNorm, Smoothing};
+pub(crate) use init::fill as initial_values;
 pub use inputs::{Inputs, PoolFrom, Segments};
 pub use inspect::Routing;
 pub use layout::{FeedForwardLayout, Init, Layer, Layout, Tensor};
 pub use objective::{Balance, LayerLosses, Losses, Objective};
 pub use parameters::Parameters;
+pub use past::Piece;
 
 use activations::{Activations, FeedForwardCache, download, read, upload, write};
 use block::{Gradients, Part, Surroundings};
@@ -37,6 +40,7 @@ use inputs::Batch;
 use layers::moe_kept::KeptRouter;
 use layers::{Context, embedding, head, moe, moe_losses, norm, whole};
 use objective::{Coefficients, Setting};
+use past::Past;
 
 /// A model on a backend, with the memory for batches up to a planned size.
 pub struct Model<B: Backend> {
@@ -52,6 +56,8 @@ pub struct Model<B: Backend> {
     batch: Batch<B>,
     /// Loss values: [`LayerLosses::COUNT`] for each layer with experts, then the head's.
     losses: B::Buffer<f64>,
+    /// What is remembered of sequences that grow, see [`Model::remember`].
+    past: Option<Past<B>>,
 }
 
 impl<B: Backend> Model<B> {
@@ -101,7 +107,19 @@ impl<B: Backend> Model<B> {
         let batch = Batch::plan(plan, &config, &capacity)?;
         let slots = experts.len() * LayerLosses::COUNT + 1;
         let losses = plan.buffer(Purpose::Scratch, "losses", slots)?;
-        Ok(Self { backend, config, layout, capacity, params, grads, experts, memory, batch, losses })
+        Ok(Self {
+            backend,
+            config,
+            layout,
+            capacity,
+            params,
+            grads,
+            experts,
+            memory,
+            batch,
+            losses,
+            past: None,
+        })
     }
 
     /// Draws the initial weights (emo.md 1.4).
@@ -237,15 +255,54 @@ impl<B: Backend> Model<B> {
     /// [`Model::forward`] through the first `blocks` blocks only, for their routing.
     pub fn forward_blocks(&mut self, inputs: &Inputs, blocks: usize) -> Result<()> {
         self.batch.upload(&self.backend, &self.config, &self.capacity, inputs)?;
-        let Self { backend, config, layout, params, experts, memory, batch, capacity, .. } = self;
+        self.run_blocks(blocks, false)
+    }
+
+    /// Whether sequences of this model can grow without being computed again: the backend attends to cached keys, and
+    /// routing does not look ahead.
+    pub fn remembers(&self) -> bool {
+        let ahead = |moe: &Moe| moe.smoothing.is_some_and(|smoothing| smoothing.ahead > 0);
+        B::CACHED_ATTENTION && !self.config.moe_layers().any(|(_, moe)| ahead(moe))
+    }
+
+    /// Makes room to remember `sequences` sequences, see [`Model::extend`].
+    pub fn remember(&mut self, sequences: usize) -> Result<()> {
+        let backend = Arc::clone(&self.backend);
+        let mut plan = Planner::new(&*backend, false);
+        self.past = Some(Past::plan(&mut plan, &self.config, &self.capacity, sequences)?);
+        Ok(())
+    }
+
+    /// Runs the blocks on tokens that continue remembered sequences, and remembers them. Each sequence is one document, and
+    /// no two pieces continue the same one.
+    ///
+    /// # Errors
+    /// Without [`Model::remember`], where [`Model::remembers`] says no, and for pieces that do not fit.
+    pub fn extend(&mut self, pieces: &[Piece<'_>]) -> Result<()> {
+        let refuse = |expected: &str, found: usize| Err(Error::argument("model", "pieces", expected, found));
+        let Some(past) = self.past.as_mut().filter(|past| pieces.len() <= past.growth.places) else {
+            return refuse("as many as sequences are remembered", pieces.len());
+        };
+        if let Some(piece) = pieces.iter().find(|piece| piece.place >= past.growth.places) {
+            return refuse("of sequences that are remembered", piece.place);
+        }
+        self.batch.upload(&self.backend, &self.config, &self.capacity, &past::inputs(pieces))?;
+        past.growth.begin(&self.backend, pieces)?;
+        self.run_blocks(self.config.layers(), true)
+    }
+
+    fn run_blocks(&mut self, blocks: usize, remembering: bool) -> Result<()> {
+        let Self { backend, config, layout, params, experts, memory, batch, capacity, past, .. } = self;
         let cx = Context { backend: &**backend, config, params, batch };
         let Activations { residual, layers, final_rstd, scratch, cos, sin } = memory;
         embedding::forward(&cx, &layout.embedding, &mut residual[0])?;
+        let mut past = past.as_mut().filter(|_| remembering);
         let mut ordinals = experts.iter().enumerate();
         for (index, cache) in layers.iter_mut().enumerate().take(blocks) {
             let block = surroundings(config, layout, index, &mut ordinals, capacity.longest, cos, sin)?;
             let [x, u, y] = &mut residual[2 * index..2 * index + 3] else { continue };
-            block::forward(&cx, &block, [x, u, y], cache, scratch)?;
+            let past = past.as_mut().map(|past| (&mut past.growth, &mut past.layers[index]));
+            block::forward(&cx, &block, [x, u, y], cache, scratch, past)?;
         }
         let last = &residual[2 * config.layers()];
         norm::forward(&cx, &layout.final_norm, last, &mut scratch.normed, final_rstd)

@@ -3,8 +3,14 @@
 //! [`ExpertSubset`] names, for each layer with experts, the routed experts that are kept, by their index in the model that
 //! the subset was made for. Shared experts are always kept. Read from and written to a JSON file (`--experts FILE`).
 
+pub mod compose;
 mod file;
+pub mod grow;
 mod keep;
+pub mod merge;
+mod places;
+pub mod run;
+pub mod select;
 
 use std::collections::BTreeMap;
 
@@ -142,6 +148,12 @@ impl ExpertSubset {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.layers.iter().all(|layer| layer.experts.len() == layer.routed)
+    }
+
+    /// Kept routed experts of the layers with experts, in order.
+    #[must_use]
+    pub fn kept(&self) -> Vec<Vec<u32>> {
+        self.layers.iter().map(|layer| layer.experts.clone()).collect()
     }
 
     /// Keep masks `[E_r]` of the layers with experts, in order: 1 = kept.

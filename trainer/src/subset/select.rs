@@ -96,8 +96,7 @@ pub fn select<B: Backend>(
         progress(done, of);
     };
     model.set_experts(None)?;
-    let mut kept: Vec<Vec<u32>> =
-        layers.iter().map(|(_, moe)| (0..moe.routed() as u32).collect()).collect();
+    let mut kept: Vec<Vec<u32>> = layers.iter().map(|(_, moe)| (0..moe.routed() as u32).collect()).collect();
     let zeros = |moe: &Moe| vec![0.0; moe.routed()];
     match choice.method {
         Method::Layerwise => {

@@ -3,7 +3,7 @@
 use super::pools::Pools;
 use crate::config::Config;
 use crate::data::Batch;
-use crate::model::{Inputs, Segments};
+use crate::model::{Inputs, PoolFrom, Segments};
 
 /// Fills the model's inputs again and again without giving up their memory.
 pub struct Filler {
@@ -45,6 +45,7 @@ pub fn held_out(batch: &Batch, attend_across_documents: bool, inputs: &mut Input
     inputs.loss_tokens = 1.0;
     inputs.micro_batches = 1;
     inputs.pools = None;
+    inputs.pool_from = PoolFrom::Document;
     inputs.balance_counts = None;
     inputs.domains.clear();
 }

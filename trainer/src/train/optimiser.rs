@@ -35,9 +35,9 @@ impl<B: Backend> Optimiser<B> {
     /// smoothing taps, as in the released recipe (emo.md 4.1), and to the embedding too where the configuration says so.
     ///
     /// # Errors
-    /// When the device has no memory left, and for a pattern of `train.freeze` that names no parameter.
+    /// When the device has no memory left, and for a pattern of `train.only` or `train.freeze` that names no parameter.
     pub fn new(backend: &B, config: &Config, layout: &Layout) -> Result<Self> {
-        let trained = freeze::trained(&config.train.freeze, layout)?;
+        let trained = freeze::trained(&config.train, layout)?;
         let mut groups = layout.decay_groups();
         for (range, decay) in &mut groups {
             *decay |= config.optimiser.decay_embedding && range.start == layout.embedding.start;

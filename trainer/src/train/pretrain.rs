@@ -156,6 +156,10 @@ impl<B: Backend> Loop<B> {
     fn train(&mut self) -> Result<bool> {
         let steps = self.session.config.train.steps;
         let last = self.options.stop_after.map_or(steps, |stop| stop.min(steps));
+        // What a run that starts from a checkpoint is compared with.
+        if self.session.step == 0 && self.session.config.train.init_model {
+            self.validate()?;
+        }
         while self.session.step < last && !interrupt::asked() {
             let outcome = self.session.step()?;
             self.record(&outcome)?;

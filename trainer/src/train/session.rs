@@ -14,7 +14,8 @@ use crate::checkpoint::folder::{self, Writer};
 use crate::checkpoint::state::{CONFIG, OPTIMISER, STATE, State};
 use crate::checkpoint::{first_difference, hf};
 use crate::config::Config;
-use crate::data::{Batch, BatchStream};
+use crate::data::shard::manifest::TOKENIZER;
+use crate::data::{Batch, BatchStream, Tokenizer};
 use crate::error::{Error, Result};
 use crate::model::{Inputs, Losses, Model, ModelConfig, Objective};
 
@@ -37,6 +38,7 @@ pub struct Session<B: Backend> {
     batches: Vec<Batch>,
     filler: Filler,
     inputs: Inputs,
+    tokenizer: Tokenizer,
 }
 
 /// What one step did.
@@ -73,21 +75,19 @@ impl<B: Backend> Session<B> {
 
     /// The weights of a checkpoint, before the first step of another run.
     fn starting_from(path: &Path, backend: Arc<B>, config: Config, text: &Text) -> Result<Self> {
-        let (expected, (found, family)) = (config.model_config(), hf::read_config(path)?);
-        // How far positions reach, and what ids mean to a tokenizer, is no property of the weights.
-        let comparable = |model: &ModelConfig| ModelConfig {
-            max_positions: 0,
-            pad_id: None,
-            eos_id: None,
-            bos_id: None,
-            init_std: 0.0,
-            ..model.clone()
-        };
-        if let Some((setting, there, here)) = first_difference(&comparable(&found), &comparable(&expected)) {
-            let message = format!(
-                "`train.init` holds another model than the configuration describes: `{setting}` is {there} there and {here} here"
-            );
-            return Err(Error::checkpoint(path, message));
+        let (mut expected, (found, family)) = (config.model_config(), hf::read_config(path)?);
+        if config.train.init_model {
+            if let Some(eos) = found.eos_id.filter(|&eos| eos != config.eos_id()) {
+                let message = format!(
+                    "ends documents with token {eos}, the text with {}: it was trained with another tokenizer",
+                    config.eos_id()
+                );
+                return Err(Error::checkpoint(path, message));
+            }
+            let max_positions = found.max_positions.max(config.data.sequence);
+            expected = ModelConfig { max_positions, ..found };
+        } else {
+            same_model(path, &found, &expected)?;
         }
         let model = hf::load_as(path, expected, family, backend, config.capacity(text.domains.len()))?;
         let moments = config.train.init_moments;
@@ -108,7 +108,7 @@ impl<B: Backend> Session<B> {
     pub fn restore(backend: Arc<B>, config: Config, text: &Text, path: &Path) -> Result<Self> {
         let state = State::read(path)?;
         let model = hf::load(path, backend, config.capacity(text.domains.len()))?;
-        if *model.config() != config.model_config() {
+        if !config.train.init_model && *model.config() != config.model_config() {
             return Err(Error::checkpoint(path, "holds another model than the configuration describes"));
         }
         let mut session = Self::with(model, config, text)?;
@@ -127,6 +127,7 @@ impl<B: Backend> Session<B> {
             batches: vec![Batch::default(); config.micro_batches()],
             filler: Filler::new(&config),
             inputs: Inputs::default(),
+            tokenizer: text.tokenizer.clone(),
             step: 0,
             tokens: 0,
             carried: 0,
@@ -229,7 +230,32 @@ impl<B: Backend> Session<B> {
         };
         writer.text(STATE, &state.to_json()?)?;
         writer.text(CONFIG, &self.config.to_toml()?)?;
+        if let Some(file) = self.tokenizer.file() {
+            writer.file(TOKENIZER, file)?;
+        }
         writer.finish()
+    }
+}
+
+/// Whether the model in `path` is the one that the configuration describes.
+fn same_model(path: &Path, found: &ModelConfig, expected: &ModelConfig) -> Result<()> {
+    // How far positions reach, and what ids mean to a tokenizer, is no property of the weights.
+    let weights = |model: &ModelConfig| ModelConfig {
+        max_positions: 0,
+        pad_id: None,
+        eos_id: None,
+        bos_id: None,
+        init_std: 0.0,
+        ..model.clone()
+    };
+    match first_difference(&weights(found), &weights(expected)) {
+        None => Ok(()),
+        Some((setting, there, here)) => {
+            let message = format!(
+                "`train.init` holds another model than the configuration describes: `{setting}` is {there} there and {here} here"
+            );
+            Err(Error::checkpoint(path, message))
+        }
     }
 }
 

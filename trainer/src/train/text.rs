@@ -6,13 +6,14 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::config::{Config, Mix, Source};
+use crate::config::{Config, Data, Mix, Source};
+use crate::data::selected::Selected;
 use crate::data::shard::{Manifest, ShardStore};
 use crate::data::{
     BatchStream, ByteTokenizer, Corpus, DataError, Documents, Portion, TokenStore, Tokenizer, folder,
     quickstart,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Optimiser steps after which random tokens repeat.
 const RANDOM_STEPS: usize = 64;
@@ -25,6 +26,8 @@ pub struct Text {
     pub valid: Arc<dyn Documents>,
     /// Names of the domains.
     pub domains: Vec<String>,
+    /// What made the tokens.
+    pub tokenizer: Tokenizer,
     /// What people should know about it, one line each.
     pub notes: Vec<String>,
 }
@@ -39,9 +42,60 @@ impl Text {
         match config.data.source {
             Source::Random => Self::random(config),
             Source::Shards => Self::shards(config),
-            Source::Folder => Self::of(folder::load(&config.data.path, &config.limits())?),
-            Source::Registry => Self::of(quickstart::load(config.limits(), fresh && config.data.fetch)?),
+            Source::Folder => Self::of(folder::load(&config.data.path, &config.limits())?)?.chosen(config),
+            Source::Registry => {
+                Self::of(quickstart::load(config.limits(), fresh && config.data.fetch)?)?.chosen(config)
+            }
         }
+    }
+
+    /// Without the training documents that `data.domains` leaves out, and of the others the part that
+    /// `data.answer_after` leaves to learn.
+    fn chosen(mut self, config: &Config) -> Result<Self> {
+        let Data { domains, answer_after, mix, .. } = &config.data;
+        if domains.is_empty() && answer_after.is_empty() {
+            return Ok(self);
+        }
+        let number = |name: &String| {
+            let found = self.domains.iter().position(|known| known == name);
+            found.map(|found| found as u32).ok_or_else(|| {
+                Error::Config(format!(
+                    "`data.domains`: there is no domain `{name}`; the text has {}",
+                    self.domains.join(", ")
+                ))
+            })
+        };
+        let numbers = domains.iter().map(number).collect::<Result<Vec<_>>>()?;
+        let delimiter = self
+            .tokenizer
+            .encode(answer_after)
+            .map_err(|error| Error::Config(format!("`data.answer_after` cannot be tokenised: {error}")))?;
+        let (mut answers, mut documents) = (0, 0);
+        let mut train = Vec::with_capacity(self.train.len());
+        for portion in self.train {
+            let before = portion.documents.token_count().max(1);
+            let selected = Selected::new(portion.documents, &numbers, &delimiter)?;
+            (answers, documents) = (answers + selected.with_answer(), documents + selected.count());
+            if selected.count() > 0 {
+                // Shares that follow from sizes follow from those that are left; given ones stay.
+                let given = mix.iter().any(|source| source.weight > 0.0);
+                let share = if given { 1.0 } else { selected.token_count() as f64 / before as f64 };
+                let weight = portion.weight * share;
+                train.push(Portion { documents: Arc::new(selected), weight, ..portion });
+            }
+        }
+        if train.is_empty() {
+            return Err(Error::Config(format!(
+                "`data.domains`: there is no text to train on in {}",
+                domains.join(", ")
+            )));
+        }
+        self.train = train;
+        if !answer_after.is_empty() {
+            self.notes
+                .push(format!("{answers} of {documents} documents have an answer after {answer_after:?}"));
+        }
+        Ok(self)
     }
 
     fn of(corpus: Corpus) -> Result<Self> {
@@ -69,6 +123,7 @@ impl Text {
             train: vec![Portion::whole("the corpus", store(&corpus.train)?)],
             valid: store(&corpus.valid)?,
             domains: corpus.domains,
+            tokenizer: Tokenizer::bytes(),
             notes,
         })
     }
@@ -107,8 +162,9 @@ impl Text {
         } else {
             Arc::new(open(&data.valid_path)?)
         };
-        let mut text =
-            Self { train, valid, domains, notes: vec![format!("tokenizer: {}", identity.words())] };
+        let notes = vec![format!("tokenizer: {}", identity.words())];
+        let text = Self { train, valid, domains, notes, tokenizer };
+        let mut text = text.chosen(config)?;
         for passes in text.stream(config)?.passes(config.train.steps * config.micro_batches() as u64)? {
             let percent = 100.0 * passes.share;
             text.notes.push(format!(
@@ -141,6 +197,7 @@ impl Text {
             train: vec![Portion::whole("random tokens", Arc::new(store))],
             valid: Arc::new(TokenStore::new(eos)),
             domains: vec!["random".into()],
+            tokenizer: Tokenizer::bytes(),
             notes: vec!["random tokens: the loss means nothing".into()],
         })
     }

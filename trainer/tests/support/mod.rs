@@ -1,10 +1,12 @@
 //! What the tests of the binary share: a text to train on, and ways to run it and to look at what it left.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use trainer::checkpoint::safetensors::Reader;
 
 /// A folder of its own with a small corpus of two domains in `text/`.
 pub struct Place {
@@ -116,4 +118,17 @@ pub fn names(path: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// The weights of a checkpoint, by name.
+pub fn weights(checkpoint: &Path) -> BTreeMap<String, Vec<f64>> {
+    tensors(&checkpoint.join("model.safetensors"))
+}
+
+/// Every tensor of a file, by name.
+pub fn tensors(path: &Path) -> BTreeMap<String, Vec<f64>> {
+    let mut file = Reader::open(path).unwrap();
+    let tensors: Vec<(String, Vec<usize>)> =
+        file.tensors().iter().map(|(name, info)| (name.clone(), info.shape.clone())).collect();
+    tensors.into_iter().map(|(name, shape)| (name.clone(), file.floats(&name, &shape).unwrap())).collect()
 }

@@ -10,6 +10,7 @@ use super::{Context, whole};
 use crate::model::activations::{Capacity, Planner, Purpose, read, write};
 use crate::model::config::{ModelConfig, QkNorm};
 use crate::model::layout::Layer;
+use crate::model::past::{Growth, LayerPast};
 
 /// Kept for the backward pass.
 pub(crate) struct Cache<B: Backend> {
@@ -119,7 +120,7 @@ fn qk_weights(layer: &Layer) -> [&Option<Range<usize>>; 2] {
     [&layer.q_norm, &layer.k_norm]
 }
 
-/// `y = O(attend(x))`.
+/// `y = O(attend(x))`; with a `past`, attention reaches back into it.
 pub(crate) fn forward<B: Backend>(
     cx: &Context<'_, B>,
     layer: &Layer,
@@ -130,6 +131,7 @@ pub(crate) fn forward<B: Backend>(
     cache: &mut Cache<B>,
     scratch: &mut Scratch<B>,
     workspace: &mut B::Buffer<B::Real>,
+    past: Option<(&Growth<B>, &mut LayerPast<B>)>,
 ) -> Result<()> {
     let (backend, config, tokens) = (cx.backend, cx.config, cx.tokens());
     let packed = tokens * config.qkv_width();
@@ -150,14 +152,29 @@ pub(crate) fn forward<B: Backend>(
         }
     }
     rotate(cx, tables, qkv, false)?;
-    backend.attention_forward(attention::Forward {
-        shape: shape(config, tokens, longest),
-        segments: cx.batch.attention(backend)?,
-        qkv: read(backend, qkv, packed)?,
-        out: write(backend, out, tokens * config.query_width())?,
-        lse: write(backend, lse, tokens * config.heads)?,
-        workspace: whole(backend, workspace)?,
-    })?;
+    let (shape, segments) = (shape(config, tokens, longest), cx.batch.attention(backend)?);
+    let rows = write(backend, out, tokens * config.query_width())?;
+    match past {
+        None => backend.attention_forward(attention::Forward {
+            shape,
+            segments,
+            qkv: read(backend, qkv, packed)?,
+            out: rows,
+            lse: write(backend, lse, tokens * config.heads)?,
+            workspace: whole(backend, workspace)?,
+        })?,
+        Some((growth, past)) => backend.attention_cached(attention::Cached {
+            shape,
+            places: growth.places,
+            segments,
+            slots: growth.slots(backend)?,
+            past: growth.past(backend)?,
+            qkv: read(backend, qkv, packed)?,
+            cache: write(backend, &mut past.keys, growth.places * longest * shape.cache_row())?,
+            out: rows,
+            workspace: whole(backend, workspace)?,
+        })?,
+    }
     cx.linear(output_shape(config, tokens), out, &layer.output, &None, y, workspace)
 }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use emo::Result;
-use emo::backend::{Backend, View};
+use emo::backend::Backend;
 use emo::ops::router::{KeepMask, RouterConfig};
 use emo::ops::{experts, permutation, pool, router, router_logits, smoothing};
 
@@ -14,6 +14,7 @@ use crate::model::config::{ModelConfig, Moe};
 use crate::model::inputs::PoolFrom;
 use crate::model::layers::{moe_losses, moe_pool};
 use crate::model::objective::Coefficients;
+use crate::model::past::{Growth, LayerPast};
 
 /// Parameters of one layer.
 #[derive(Clone, Copy)]
@@ -202,48 +203,7 @@ fn smoothing_shape(moe: &Moe, tokens: usize) -> Option<smoothing::Shape> {
     })
 }
 
-impl<'a, B: Backend> Layer<'a, B> {
-    pub fn new(
-        moe: &'a Moe,
-        router: &'a RouterConfig,
-        weights: Weights<'a>,
-        state: &'a State<B>,
-        ordinal: usize,
-    ) -> Self {
-        let experts = moe.experts;
-        let (moe, router) = state.kept.as_ref().map_or((moe, router), |kept| (&kept.moe, &kept.router));
-        Self { moe, router, experts, weights, state, ordinal }
-    }
-
-    fn gate<'s>(&'s self, cx: &'s Context<'_, B>) -> Result<View<'s, B>> {
-        match &self.state.kept {
-            Some(kept) => read(cx.backend, &kept.weight, self.moe.experts * cx.config.width),
-            None => cx.weight(self.weights.router),
-        }
-    }
-
-    fn gate_bias<'s>(&'s self, cx: &'s Context<'_, B>) -> Result<Option<View<'s, B>>> {
-        match &self.state.kept {
-            Some(kept) => kept.bias.as_ref().map(|bias| read(cx.backend, bias, self.moe.experts)).transpose(),
-            None => cx.optional_weight(self.weights.bias),
-        }
-    }
-
-    fn selection_bias<'s>(&'s self, cx: &'s Context<'_, B>) -> Result<Option<View<'s, B>>> {
-        let kept = self.state.kept.as_ref().map(|kept| &kept.selection_bias);
-        let bias = kept.unwrap_or(&self.state.selection_bias).as_ref();
-        bias.map(|bias| read(cx.backend, bias, self.moe.routed())).transpose()
-    }
-
-    fn taps<'s>(&'s self, cx: &'s Context<'_, B>) -> Result<Option<View<'s, B>>> {
-        let kept = self.state.kept.as_ref().map(|kept| &kept.taps);
-        match (kept.unwrap_or(&self.state.taps), self.weights.taps) {
-            (Some(taps), _) => Ok(Some(read(cx.backend, taps, self.moe.taps())?)),
-            (None, Some(range)) => Ok(Some(cx.weight(range)?)),
-            (None, None) => Ok(None),
-        }
-    }
-
+impl<B: Backend> Layer<'_, B> {
     fn keep<'s>(&self, cx: &'s Context<'_, B>, keep: &'s B::Buffer<u8>) -> Result<KeepMask<'s, B>> {
         if !cx.batch.pools {
             return Ok(KeepMask::All);
@@ -274,8 +234,9 @@ pub(crate) fn forward<B: Backend>(
     cache: &mut Cache<B>,
     scratch: &mut Scratch<B>,
     workspace: &mut B::Buffer<B::Real>,
+    past: Option<(&mut Growth<B>, &mut LayerPast<B>)>,
 ) -> Result<()> {
-    route(cx, layer, x, cache, scratch)?;
+    route(cx, layer, x, cache, scratch, past)?;
     let (backend, tokens, d) = (cx.backend, cx.tokens(), cx.config.width);
     let rows = tokens * layer.moe.top_k;
     backend.plan(permutation::Plan {
@@ -308,6 +269,7 @@ fn route<B: Backend>(
     x: &B::Buffer<B::Storage>,
     cache: &mut Cache<B>,
     scratch: &mut Scratch<B>,
+    past: Option<(&mut Growth<B>, &mut LayerPast<B>)>,
 ) -> Result<()> {
     let (backend, tokens, moe) = (cx.backend, cx.tokens(), layer.moe);
     let (elements, routed) = (tokens * moe.experts, moe.routed());
@@ -321,13 +283,16 @@ fn route<B: Backend>(
     if let (Some(raw), Some(shape), Some(taps)) =
         (&cache.raw_logits, smoothing_shape(moe, tokens), layer.taps(cx)?)
     {
-        backend.smoothing_forward(smoothing::Forward {
-            shape,
-            segments: cx.batch.routing(backend)?,
-            x: read(backend, raw, elements)?,
-            taps,
-            y: write(backend, &mut cache.logits, elements)?,
-        })?;
+        match past {
+            None => backend.smoothing_forward(smoothing::Forward {
+                shape,
+                segments: cx.batch.routing(backend)?,
+                x: read(backend, raw, elements)?,
+                taps,
+                y: write(backend, &mut cache.logits, elements)?,
+            })?,
+            Some((growth, past)) => growth.smooth(cx, layer, shape, raw, past, &mut cache.logits)?,
+        }
     }
     if cx.batch.pools && cx.batch.pool_from != PoolFrom::Document {
         let bias = match &layer.state.kept {

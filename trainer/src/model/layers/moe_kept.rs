@@ -6,10 +6,10 @@
 use std::ops::Range;
 
 use emo::Result;
-use emo::backend::Backend;
+use emo::backend::{Backend, View};
 use emo::ops::router::RouterConfig;
 
-use super::moe;
+use super::{Context, moe};
 use crate::model::activations::{download, read, upload, write};
 use crate::model::config::Moe;
 use crate::model::layout::FeedForwardLayout;
@@ -100,5 +100,53 @@ impl<B: Backend> KeptRouter<B> {
             }
         }
         spread
+    }
+}
+
+impl<'a, B: Backend> moe::Layer<'a, B> {
+    /// A layer as a request sees it: with all experts, or those that [`KeptRouter`] keeps.
+    pub fn new(
+        moe: &'a Moe,
+        router: &'a RouterConfig,
+        weights: moe::Weights<'a>,
+        state: &'a moe::State<B>,
+        ordinal: usize,
+    ) -> Self {
+        let experts = moe.experts;
+        let (moe, router) = state.kept.as_ref().map_or((moe, router), |kept| (&kept.moe, &kept.router));
+        Self { moe, router, experts, weights, state, ordinal }
+    }
+
+    /// Router weight `[E, d]`.
+    pub fn gate<'s>(&'s self, cx: &'s Context<'_, B>) -> Result<View<'s, B>> {
+        match &self.state.kept {
+            Some(kept) => read(cx.backend, &kept.weight, self.moe.experts * cx.config.width),
+            None => cx.weight(self.weights.router),
+        }
+    }
+
+    /// Router bias `[E]`.
+    pub fn gate_bias<'s>(&'s self, cx: &'s Context<'_, B>) -> Result<Option<View<'s, B>>> {
+        match &self.state.kept {
+            Some(kept) => kept.bias.as_ref().map(|bias| read(cx.backend, bias, self.moe.experts)).transpose(),
+            None => cx.optional_weight(self.weights.bias),
+        }
+    }
+
+    /// Score-correction bias `[E_r]`.
+    pub fn selection_bias<'s>(&'s self, cx: &'s Context<'_, B>) -> Result<Option<View<'s, B>>> {
+        let kept = self.state.kept.as_ref().map(|kept| &kept.selection_bias);
+        let bias = kept.unwrap_or(&self.state.selection_bias).as_ref();
+        bias.map(|bias| read(cx.backend, bias, self.moe.routed())).transpose()
+    }
+
+    /// Taps of the smoothing filter, fixed or learned.
+    pub fn taps<'s>(&'s self, cx: &'s Context<'_, B>) -> Result<Option<View<'s, B>>> {
+        let kept = self.state.kept.as_ref().map(|kept| &kept.taps);
+        match (kept.unwrap_or(&self.state.taps), self.weights.taps) {
+            (Some(taps), _) => Ok(Some(read(cx.backend, taps, self.moe.taps())?)),
+            (None, Some(range)) => Ok(Some(cx.weight(range)?)),
+            (None, None) => Ok(None),
+        }
     }
 }

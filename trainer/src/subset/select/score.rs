@@ -7,7 +7,9 @@ use crate::model::{Model, Routing};
 
 /// Routing of a layer with experts, which there is for every ordinal below their number.
 pub(super) fn routing<B: Backend>(model: &Model<B>, ordinal: usize) -> Result<Routing> {
-    model.routing(ordinal)?.ok_or_else(|| Error::Usage(format!("there is no layer with experts number {ordinal}")))
+    model
+        .routing(ordinal)?
+        .ok_or_else(|| Error::Usage(format!("there is no layer with experts number {ordinal}")))
 }
 
 /// `scores_i += sum_t p_ti`, the router's scores. Every token counts the same, so the sum ranks as the mean does.

@@ -1,0 +1,112 @@
+//! `cargo xtask experiment modularity`: trains EMO and its baselines on the eight-domain corpus, measures what subsets of
+//! their experts keep, and writes the results down as they came out.
+//!
+//! Every step leaves its result in a file and is not done again: stopped at any moment, the same command goes on.
+
+mod arms;
+mod document;
+mod plot;
+mod runs;
+mod statistics;
+mod text;
+mod tool;
+
+use std::fs;
+use std::path::PathBuf;
+
+use arms::{ARMS, Arm};
+use document::Setting;
+use runs::{Measured, Run};
+
+/// What to run.
+pub struct Options {
+    /// One seed and three arms with fewer steps.
+    pub quick: bool,
+    /// Folder of the corpus.
+    pub corpus: PathBuf,
+    /// Where runs, measurements and the page go.
+    pub out: PathBuf,
+    /// Only arms whose name is among these; all where empty.
+    pub arms: Vec<String>,
+    /// Optimiser steps instead of the preset's.
+    pub steps: Option<u64>,
+    /// Also copy page and plot to docs/.
+    pub write: bool,
+}
+
+/// Steps of a run with `--quick`.
+const QUICK_STEPS: u64 = 1500;
+
+/// Runs the command.
+pub fn run(options: &Options) -> Result<(), String> {
+    if let Some(unknown) = options.arms.iter().find(|name| ARMS.iter().all(|arm| arm.name != **name)) {
+        let known: Vec<&str> = ARMS.iter().map(|arm| arm.name).collect();
+        return Err(format!("there is no arm `{unknown}`; there are {}", known.join(", ")));
+    }
+    let tool = tool::Tool::build()?;
+    let text = text::Text::prepare(&tool, &options.corpus, &options.out.join("text"))?;
+    // Runs of other lengths are other experiments.
+    let steps = options.steps.or(options.quick.then_some(QUICK_STEPS));
+    let out =
+        steps.map_or_else(|| options.out.join("whole"), |steps| options.out.join(format!("steps-{steps}")));
+    let wanted = |arm: &&Arm| {
+        (arm.quick || !options.quick)
+            && (options.arms.is_empty() || options.arms.iter().any(|name| name == arm.name))
+    };
+    let seeds = |arm: &Arm| if options.quick { 1 } else { arm.seeds };
+    fs::create_dir_all(&out).map_err(|error| format!("{}: {error}", out.display()))?;
+    // First seeds of all arms come first: an experiment that is stopped has something of each.
+    let chosen: Vec<&'static Arm> = ARMS.iter().filter(wanted).collect();
+    let most = chosen.iter().map(|arm| seeds(arm)).max().unwrap_or(0);
+    let mut results: Vec<(&'static Arm, Vec<Measured>)> =
+        chosen.iter().map(|&arm| (arm, Vec::new())).collect();
+    for seed in 0..most {
+        for (arm, found) in &mut results {
+            if seed < seeds(arm) {
+                let run = Run::new(arm, seed, &out);
+                println!("\n== {}", run.name());
+                run.train(&tool, &text, steps)?;
+                found.push(run.measure(&tool, &text)?);
+            }
+        }
+    }
+    let setting = Setting { command: &command(options), machine: &machine(), domains: &text.domains };
+    let page = document::page(&results, &setting);
+    let plot = plot::retention(&results)?;
+    let mut folders = vec![out];
+    if options.write {
+        folders.push(crate::step::root().join("docs"));
+    }
+    for folder in folders {
+        for (name, contents) in [("experiment.md", &page), ("experiment.svg", &plot)] {
+            let path = folder.join(name);
+            fs::write(&path, contents).map_err(|error| format!("{}: {error}", path.display()))?;
+            println!("wrote {}", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// The command line that gives the same page.
+fn command(options: &Options) -> String {
+    let mut line = "cargo xtask experiment modularity".to_owned();
+    if options.quick {
+        line += " --quick";
+    }
+    if let Some(steps) = options.steps {
+        line += &format!(" --steps {steps}");
+    }
+    for arm in &options.arms {
+        line += &format!(" --arm {arm}");
+    }
+    line
+}
+
+/// Cores and kind of the processor, as far as the system tells.
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model =
+        info.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split(": ").nth(1));
+    format!("{cores} cores ({})", model.unwrap_or("processor unknown"))
+}

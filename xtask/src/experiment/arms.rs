@@ -1,0 +1,146 @@
+//! What is trained: one model and its baselines, each a change of the preset `modularity`.
+
+/// A way of training, compared with the others at the same data order, document masking, optimiser and active parameters.
+pub struct Arm {
+    /// Name of its runs' folders and in tables.
+    pub name: &'static str,
+    /// What sets it apart.
+    pub about: &'static str,
+    /// Settings over the preset.
+    pub set: &'static [&'static str],
+    /// Seeds of the whole experiment.
+    pub seeds: u64,
+    /// How much is measured on its subsets.
+    pub subsets: Subsets,
+    /// Whether `--quick` trains it.
+    pub quick: bool,
+}
+
+/// How much is measured on subsets of an arm's experts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Subsets {
+    /// It has no experts.
+    None,
+    /// Layer-wise selection from five documents.
+    Curve,
+    /// Every method from 1, 5 and 100 documents, and tuning, for the first seed; the curve for the others.
+    All,
+}
+
+/// No document pools: an ordinary mixture of experts.
+const NO_POOL: &str = "router.pool=\"none\"";
+/// Causal box filter over three tokens.
+const SMOOTHED: [&str; 2] = ["router.smoothing=\"box\"", "router.smoothing_width=3"];
+
+/// All arms, baselines first.
+pub const ARMS: [Arm; 13] = [
+    Arm {
+        name: "dense",
+        about: "the 4 active experts of width 64 as one block of 256",
+        set: &[
+            "model.dense_layers=[0,1,2,3]",
+            "model.dense_width=256",
+            "losses.load_balance=0",
+            "losses.router_z=0",
+        ],
+        seeds: 3,
+        subsets: Subsets::None,
+        quick: true,
+    },
+    Arm {
+        name: "standard",
+        about: "a mixture of experts without document pools",
+        set: &[NO_POOL],
+        seeds: 3,
+        subsets: Subsets::All,
+        quick: true,
+    },
+    Arm {
+        name: "emo",
+        about: "document pools, drawn uniformly from 4 to all 63 routed experts",
+        set: &[],
+        seeds: 3,
+        subsets: Subsets::All,
+        quick: true,
+    },
+    Arm {
+        name: "standard-8",
+        about: "a mixture trained at the memory of the 12.5 % subset: 8 experts",
+        set: &[NO_POOL, "router.experts=8"],
+        seeds: 1,
+        subsets: Subsets::None,
+        quick: false,
+    },
+    Arm {
+        name: "emo-fixed",
+        about: "pools of 16 routed experts, always",
+        set: &["router.pool=\"fixed\"", "router.pool_max=16"],
+        seeds: 1,
+        subsets: Subsets::Curve,
+        quick: false,
+    },
+    Arm {
+        name: "emo-micro-batch",
+        about: "load balanced within micro-batches of 2 rows instead of the whole step",
+        set: &["train.micro_batch=2", "losses.load_balance_scope=\"micro_batch\""],
+        seeds: 1,
+        subsets: Subsets::Curve,
+        quick: false,
+    },
+    Arm {
+        name: "smoothed",
+        about: "no pools; router logits smoothed over the last three tokens",
+        set: &[NO_POOL, SMOOTHED[0], SMOOTHED[1]],
+        seeds: 1,
+        subsets: Subsets::Curve,
+        quick: false,
+    },
+    Arm {
+        name: "smoothed-unbalanced",
+        about: "the same without load balance",
+        set: &[NO_POOL, SMOOTHED[0], SMOOTHED[1], "losses.load_balance=0"],
+        seeds: 1,
+        subsets: Subsets::Curve,
+        quick: false,
+    },
+    Arm {
+        name: "emo-smoothed",
+        about: "pools and smoothing",
+        set: &SMOOTHED,
+        seeds: 1,
+        subsets: Subsets::Curve,
+        quick: false,
+    },
+    Arm {
+        name: "emo-domains",
+        about: "documents of one domain are asked to route alike",
+        set: &["losses.domain_consistency=0.01"],
+        seeds: 1,
+        subsets: Subsets::Curve,
+        quick: false,
+    },
+    Arm {
+        name: "emo-entropy",
+        about: "a token's scores sharp, the mean scores flat",
+        set: &["losses.token_entropy=0.01", "losses.marginal_entropy=0.01"],
+        seeds: 1,
+        subsets: Subsets::Curve,
+        quick: false,
+    },
+    Arm {
+        name: "emo-redundancy",
+        about: "experts that compute alike are penalised",
+        set: &["losses.redundancy=0.01"],
+        seeds: 1,
+        subsets: Subsets::Curve,
+        quick: false,
+    },
+    Arm {
+        name: "emo-unpooled",
+        about: "half of the documents, and the first layer, without pools",
+        set: &["router.pool_unpooled=0.5", "router.pool_first_layer=1"],
+        seeds: 1,
+        subsets: Subsets::Curve,
+        quick: false,
+    },
+];

@@ -1,0 +1,232 @@
+//! docs/experiment.md: every result as it came out.
+
+use std::fmt::Write;
+
+use super::arms::Arm;
+use super::runs::{KEEP, Measured};
+use super::statistics::{self, Kind, Spread, full, over, rise, rises, words};
+
+/// An arm and its runs, one a seed.
+pub type Results = [(&'static Arm, Vec<Measured>)];
+
+/// How the experiment was run.
+pub struct Setting<'a> {
+    pub command: &'a str,
+    pub machine: &'a str,
+    pub domains: &'a [String],
+}
+
+/// The page.
+pub fn page(results: &Results, setting: &Setting<'_>) -> String {
+    let mut page = format!(
+        "# Does modularity pay? The experiment, as it came out\n\n\
+         Written by `{}` on {}. Model, data and training: preset `modularity`; every arm sees the same documents in the same \
+         order with the same masking, optimiser and active parameters, and differs in what its row says. Text: the corpus of \
+         `cargo xtask corpus` in parts without a common document: trained on, chosen by (100 documents a domain), tuned on, \
+         validated on, tested on. All losses are bits per byte of the test part. Where an arm has several seeds, `±` is the \
+         largest distance from the mean.\n\n",
+        setting.command, setting.machine
+    );
+    page += &arms(results);
+    page += &verdict(results);
+    page += &table_a(results, setting.domains);
+    page += &table_b(results);
+    page += &table_c(results);
+    page += &table_d(results);
+    page
+}
+
+fn row(out: &mut String, cells: impl IntoIterator<Item = String>) {
+    let _ = writeln!(out, "| {} |", cells.into_iter().collect::<Vec<_>>().join(" | "));
+}
+
+fn head(out: &mut String, cells: &[&str]) {
+    row(out, cells.iter().map(|cell| (*cell).to_owned()));
+    row(out, cells.iter().enumerate().map(|(at, _)| if at == 0 { "---".into() } else { "---:".into() }));
+}
+
+fn runs_of<'a>(results: &'a Results, name: &str) -> &'a [Measured] {
+    results.iter().find(|(arm, _)| arm.name == name).map_or(&[], |(_, runs)| runs)
+}
+
+fn arms(results: &Results) -> String {
+    let mut out = "## Arms\n\n".to_owned();
+    head(&mut out, &["arm", "what it is", "seeds", "tokens", "seconds"]);
+    for (arm, runs) in results {
+        let tokens = runs.first().map_or(0, |run| run.training.1);
+        let seconds = over(runs, |run| Some(run.training.0));
+        row(
+            &mut out,
+            [
+                format!("`{}`", arm.name),
+                arm.about.to_owned(),
+                runs.len().to_string(),
+                format!("{:.1} M", tokens as f64 / 1e6),
+                words(seconds, 1.0, 0),
+            ],
+        );
+    }
+    out + "\n"
+}
+
+/// The kind that the aims speak of: layer-wise from five documents, one eighth of the experts.
+fn aimed(runs: &[Measured]) -> Option<Kind> {
+    let all = rises(&runs.first()?.retention);
+    let kind = |kept: &u64| Kind { method: "layerwise".into(), documents: 5, kept: *kept };
+    [8].iter().map(kind).find(|kind| all.contains_key(kind))
+}
+
+/// The aims, each with its number.
+fn verdict(results: &Results) -> String {
+    let (emo, standard) = (runs_of(results, "emo"), runs_of(results, "standard"));
+    let (Some(kind), Some(behind)) = (aimed(emo), behind(emo, standard)) else {
+        return String::new();
+    };
+    let (Some(ours), Some(theirs)) = (rise(emo, &kind), rise(standard, &kind)) else {
+        return String::new();
+    };
+    let judge = |reached: bool| if reached { "reached" } else { "**not reached**" };
+    let ratio = theirs.mean / ours.mean;
+    let mut out = "## The aims\n\n".to_owned();
+    head(&mut out, &["aim", "measured", "verdict"]);
+    let mut line = |aim: &str, measured: String, reached: bool| {
+        row(&mut out, [aim.to_owned(), measured, judge(reached).to_owned()]);
+    };
+    line(
+        "12.5 % kept: EMO's loss rises by at most 2 %",
+        format!("{} %", ours.words(100.0, 2)),
+        ours.mean <= 0.02,
+    );
+    let times = if ours.mean > 0.0 { format!("{ratio:.1} times") } else { "EMO's does not rise".into() };
+    line(
+        "12.5 % kept: the standard mixture's rises at least ten times as much",
+        format!("{} %, {times}", theirs.words(100.0, 2)),
+        ours.mean <= 0.0 || ratio >= 10.0,
+    );
+    line(
+        "whole EMO without pools within 1 % of the standard mixture",
+        format!("{:+.2} %", 100.0 * behind),
+        behind <= 0.01,
+    );
+    for (size, cost) in emo.first().map(statistics::pool_costs).unwrap_or_default() {
+        let with_pools = (1.0 + behind) * (1.0 + cost) - 1.0;
+        line(
+            &format!("the same with pools of {size} chosen by a document's first 64 tokens"),
+            format!("{:+.2} %", 100.0 * with_pools),
+            with_pools <= 0.01,
+        );
+    }
+    out + "\n"
+}
+
+/// How far an arm's whole model stands behind another's.
+fn behind(runs: &[Measured], other: &[Measured]) -> Option<f64> {
+    let mean = |runs: &[Measured]| over(runs, |run| Some(full(run, None)));
+    Some(mean(runs)?.mean / mean(other)?.mean - 1.0)
+}
+
+fn table_a(results: &Results, domains: &[String]) -> String {
+    let mut out = "## A. Whole models: bits per byte\n\n".to_owned();
+    let names: Vec<String> = results.iter().map(|(arm, _)| format!("`{}`", arm.name)).collect();
+    let mut cells = vec!["domain"];
+    cells.extend(names.iter().map(String::as_str));
+    head(&mut out, &cells);
+    for domain in domains.iter().map(|domain| Some(domain.as_str())).chain([None]) {
+        let loss = |runs: &[Measured]| words(over(runs, |run| Some(full(run, domain))), 1.0, 3);
+        let name = domain.map_or("**mean**".to_owned(), str::to_owned);
+        row(&mut out, std::iter::once(name).chain(results.iter().map(|(_, runs)| loss(runs))));
+    }
+    let standard = runs_of(results, "standard");
+    let against = |runs: &[Measured]| {
+        behind(runs, standard).map_or("-".into(), |behind| format!("{:+.2} %", 100.0 * behind))
+    };
+    let versus = results.iter().map(|(_, runs)| against(runs));
+    row(&mut out, std::iter::once("against `standard`".to_owned()).chain(versus));
+    out + "\n"
+}
+
+fn table_b(results: &Results) -> String {
+    let mut out = "## B. Subsets: rise of the loss, percent, mean over domains\n\n\
+        Layer-wise selection from five documents of the domain that is measured.\n\n![retention](experiment.svg)\n\n"
+        .to_owned();
+    let mut cells = vec!["arm"];
+    cells.extend(KEEP);
+    head(&mut out, &cells);
+    for (arm, runs) in results.iter().filter(|(_, runs)| runs.iter().any(|run| !run.retention.is_null())) {
+        let mut kinds: Vec<Kind> =
+            runs.first().map(|run| rises(&run.retention)).unwrap_or_default().into_keys().collect();
+        kinds.retain(|kind| kind.method == "layerwise" && kind.documents == 5);
+        kinds.sort_by_key(|kind| std::cmp::Reverse(kind.kept));
+        let cells = kinds.iter().map(|kind| words(rise(runs, kind), 100.0, 2));
+        row(&mut out, std::iter::once(format!("`{}`", arm.name)).chain(cells));
+    }
+    out += "\nEvery method, first seed:\n\n";
+    head(&mut out, &["arm", "method", "documents", "kept", "rise, %"]);
+    for (arm, runs) in results {
+        let Some(run) = runs.first() else { continue };
+        let kinds = rises(&run.retention);
+        if kinds.keys().all(|kind| kind.method == "layerwise" && kind.documents == 5) {
+            continue;
+        }
+        for (kind, rise) in kinds {
+            let Kind { method, documents, kept } = kind;
+            let documents = if method == "random" { "-".into() } else { documents.to_string() };
+            row(
+                &mut out,
+                [
+                    format!("`{}`", arm.name),
+                    method,
+                    documents,
+                    kept.to_string(),
+                    format!("{:+.2}", 100.0 * rise),
+                ],
+            );
+        }
+    }
+    out += "\nTuned on 250 kB of the domain, first seed, bits per byte, mean over domains:\n\n";
+    head(&mut out, &["arm", "kept", "before", "after"]);
+    for (arm, runs) in results {
+        let Some(run) = runs.first() else { continue };
+        for keep in KEEP {
+            let of = |value: fn(&(String, String, f64, f64)) -> f64| {
+                let values: Vec<f64> = run.tuned.iter().filter(|tuned| tuned.1 == keep).map(value).collect();
+                Spread::of(&values)
+            };
+            if let (Some(before), Some(after)) = (of(|tuned| tuned.2), of(|tuned| tuned.3)) {
+                let loss = |spread: Spread| format!("{:.3}", spread.mean);
+                row(&mut out, [format!("`{}`", arm.name), keep.to_owned(), loss(before), loss(after)]);
+            }
+        }
+    }
+    out + "\n"
+}
+
+fn table_c(results: &Results) -> String {
+    let mut out = "## C. What routing looks like\n\n\
+        Means over layers. Jitter: share of a token's experts that its successor does not use. Information: bits that an \
+        expert says about the domain. Purity and silhouette: of 32 clusters of tokens.\n\n"
+        .to_owned();
+    head(
+        &mut out,
+        &["arm", "jitter", "information, bits", "effective experts a document", "purity", "silhouette"],
+    );
+    for (arm, runs) in results.iter().filter(|(_, runs)| runs.iter().any(|run| !run.analysis.is_null())) {
+        let value = |key: &str| words(over(runs, |run| run.analysis[key].as_f64()), 1.0, 3);
+        let keys = ["jitter", "information_bits", "effective_experts", "purity", "silhouette"];
+        row(&mut out, std::iter::once(format!("`{}`", arm.name)).chain(keys.map(value)));
+    }
+    out + "\n"
+}
+
+fn table_d(results: &Results) -> String {
+    let mut out =
+        "## D. What a subset costs to run\n\nOne thread, 128 tokens after a short prompt.\n\n".to_owned();
+    head(&mut out, &["arm", "kept", "ms a token", "file, MB"]);
+    for (arm, runs) in results {
+        for (keep, speed, bytes) in runs.first().map(|run| run.sizes.as_slice()).unwrap_or_default() {
+            let size = format!("{:.1}", *bytes as f64 / 1e6);
+            row(&mut out, [format!("`{}`", arm.name), keep.clone(), format!("{speed:.2}"), size]);
+        }
+    }
+    out + "\n"
+}

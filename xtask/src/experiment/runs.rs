@@ -1,0 +1,249 @@
+//! One run: training, resumed where it was stopped, and everything that is measured on it, each once.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::arms::{Arm, Subsets};
+use super::text::Text;
+use super::tool::Tool;
+
+/// Shares of the experts that are kept.
+pub const KEEP: [&str; 4] = ["50%", "25%", "12.5%", "6.25%"];
+/// The share at which subsets are tuned, and speed and size are measured.
+const TUNED: [&str; 2] = ["25%", "12.5%"];
+/// Pool sizes at which the whole model is measured, chosen by a document's first tokens.
+const POOL_SIZES: &str = "7,15,31";
+/// Those tokens.
+const POOL_PROMPT: &str = "64";
+
+/// One arm with one seed.
+pub struct Run<'a> {
+    /// The arm.
+    pub arm: &'a Arm,
+    /// The seed of weights, order and pools.
+    pub seed: u64,
+    folder: PathBuf,
+    /// `Subsets::All` only for the first seed.
+    subsets: Subsets,
+}
+
+/// What was measured on a run; null where it was not.
+#[derive(Default)]
+pub struct Measured {
+    /// `trainer eval` on the test text.
+    pub full: Value,
+    /// The same with pools from a prefix.
+    pub pools: Value,
+    /// `trainer retention`.
+    pub retention: Value,
+    /// `(domain, share kept, before, after)`: bits per byte before and after tuning.
+    pub tuned: Vec<(String, String, f64, f64)>,
+    /// `trainer analyse`.
+    pub analysis: Value,
+    /// `(share kept, ms a token, bytes of the file)`.
+    pub sizes: Vec<(String, f64, u64)>,
+    /// Seconds of training, all parts together, and tokens.
+    pub training: (f64, u64),
+}
+
+impl<'a> Run<'a> {
+    /// A run below `out`.
+    pub fn new(arm: &'a Arm, seed: u64, out: &Path) -> Self {
+        let subsets = if seed > 0 && arm.subsets == Subsets::All { Subsets::Curve } else { arm.subsets };
+        Self { arm, seed, folder: out.join("runs").join(format!("{}-{seed}", arm.name)), subsets }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> String {
+        format!("{}-{}", self.arm.name, self.seed)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join("measured").join(name)
+    }
+
+    /// Trains, or continues, unless it is done.
+    pub fn train(&self, tool: &Tool, text: &Text, steps: Option<u64>) -> Result<(), String> {
+        let done = self.path("trained");
+        if done.exists() {
+            return Ok(());
+        }
+        let (seed, out) = (self.seed.to_string(), self.folder.display().to_string());
+        if self.folder.join("checkpoints").exists() {
+            tool.run(&["pretrain", "--resume", "--out", &out])?;
+        } else {
+            let paths = [
+                format!("data.path={:?}", text.part("train").display().to_string()),
+                format!("data.valid_path={:?}", text.part("valid").display().to_string()),
+            ];
+            let steps = steps.map(|steps| format!("train.steps={steps}"));
+            let mut arguments = vec!["pretrain", "modularity", "--out", &out, "--seed", &seed, "--force"];
+            let settings = paths.iter().chain(&steps).map(String::as_str).chain(self.arm.set.iter().copied());
+            for setting in settings {
+                arguments.extend(["--set", setting]);
+            }
+            tool.run(&arguments)?;
+        }
+        fs::create_dir_all(self.folder.join("measured"))
+            .and_then(|()| fs::write(&done, ""))
+            .map_err(|error| format!("{}: {error}", done.display()))
+    }
+
+    /// Measures what has not been measured yet.
+    pub fn measure(&self, tool: &Tool, text: &Text) -> Result<Measured, String> {
+        let checkpoint = self.folder.display().to_string();
+        let part = |name: &str| text.part(name).display().to_string();
+        let (test, select) = (part("test"), part("select"));
+        let mut found = Measured { training: self.training()?, ..Measured::default() };
+        let full = ["eval", "--checkpoint", &checkpoint, "--data", &test, "--batch", "8"];
+        found.full = tool.measure(&self.path("full.json"), &full)?;
+        if self.subsets == Subsets::None {
+            return Ok(found);
+        }
+        let mut pools = full.to_vec();
+        pools.extend(["--pool", "prompt", "--pool-prompt", POOL_PROMPT, "--pool-sizes", POOL_SIZES]);
+        found.pools = tool.measure(&self.path("pools.json"), &pools)?;
+        let mut retention =
+            vec!["retention", "--checkpoint", &checkpoint, "--data", &test, "--select-data", &select];
+        KEEP.iter().for_each(|keep| retention.extend(["--keep", keep]));
+        if self.subsets == Subsets::All {
+            retention.extend(["--method", "layerwise,mass,easy-ep,random", "--documents", "1,5,100"]);
+        }
+        found.retention = tool.measure(&self.path("retention.json"), &retention)?;
+        let out = self.path("analysis").display().to_string();
+        let analyse = ["analyse", "--checkpoint", &checkpoint, "--data", &test, "--out", &out];
+        found.analysis = tool.measure(&self.path("analysis.json"), &analyse)?;
+        if self.subsets == Subsets::All {
+            found.tuned = self.tune(tool, text)?;
+            found.sizes = self.sizes(tool, text)?;
+        }
+        Ok(found)
+    }
+
+    /// Selects a domain's experts from five documents and writes the smaller model; returns its folder.
+    fn prune(&self, tool: &Tool, text: &Text, domain: &str, keep: &str) -> Result<PathBuf, String> {
+        let name = format!("{domain}-{}", keep.trim_end_matches('%'));
+        let (subset, model) = (self.path(&format!("{name}.subset.json")), self.path(&name));
+        let checkpoint = self.folder.display().to_string();
+        let select_text = text.part("select").display().to_string();
+        let (subset_path, model_path) = (subset.display().to_string(), model.display().to_string());
+        tool.measure(
+            &self.path(&format!("{name}.select.json")),
+            &[
+                "select",
+                "--checkpoint",
+                &checkpoint,
+                "--data",
+                &select_text,
+                "--domain",
+                domain,
+                "--keep",
+                keep,
+                "--out",
+                &subset_path,
+            ],
+        )?;
+        tool.measure(
+            &self.path(&format!("{name}.prune.json")),
+            &[
+                "prune",
+                "--checkpoint",
+                &checkpoint,
+                "--experts",
+                &subset_path,
+                "--out",
+                &model_path,
+                "--force",
+            ],
+        )?;
+        Ok(model)
+    }
+
+    fn tune(&self, tool: &Tool, text: &Text) -> Result<Vec<(String, String, f64, f64)>, String> {
+        let mut found = Vec::new();
+        let (tune, test) = (text.part("tune").display().to_string(), text.part("test").display().to_string());
+        for keep in TUNED {
+            for domain in &text.domains {
+                let model = self.prune(tool, text, domain, keep)?;
+                let name = format!("{domain}-{}", keep.trim_end_matches('%'));
+                let (before, tuned) = (model.display().to_string(), self.path(&format!("{name}-tuned")));
+                let after = tuned.display().to_string();
+                tool.measure(
+                    &self.path(&format!("{name}.tune.json")),
+                    &[
+                        "finetune",
+                        "--checkpoint",
+                        &before,
+                        "--data",
+                        &tune,
+                        "--valid",
+                        &test,
+                        "--domain",
+                        domain,
+                        "--out",
+                        &after,
+                        "--force",
+                        "--set",
+                        "data.sequence=256",
+                        "--batch",
+                        "8",
+                        "--lr",
+                        "3e-4",
+                    ],
+                )?;
+                let loss = |name: String, checkpoint: &str| -> Result<f64, String> {
+                    let arguments = [
+                        "eval",
+                        "--checkpoint",
+                        checkpoint,
+                        "--data",
+                        &test,
+                        "--batch",
+                        "8",
+                        "--sequence",
+                        "256",
+                    ];
+                    let json = tool.measure(&self.path(&name), &arguments)?;
+                    json["domains"][domain]["bits_per_byte"]
+                        .as_f64()
+                        .ok_or_else(|| format!("{name}: no loss for {domain}"))
+                };
+                let before = loss(format!("{name}.before.json"), &before)?;
+                let after = loss(format!("{name}.after.json"), &after)?;
+                found.push((domain.clone(), keep.to_owned(), before, after));
+            }
+        }
+        Ok(found)
+    }
+
+    fn sizes(&self, tool: &Tool, text: &Text) -> Result<Vec<(String, f64, u64)>, String> {
+        let domain = &text.domains[0];
+        let mut found = Vec::new();
+        for keep in std::iter::once("100%").chain(KEEP) {
+            let model = self.prune(tool, text, domain, keep)?;
+            let path = model.display().to_string();
+            let speed = tool.measure(
+                &self.path(&format!("{}.speed.json", keep.trim_end_matches('%'))),
+                &["generate", "--checkpoint", &path, "--prompt", "The", "--tokens", "128", "--threads", "1"],
+            )?;
+            let weights = model.join("model.safetensors");
+            let bytes =
+                fs::metadata(&weights).map_err(|error| format!("{}: {error}", weights.display()))?.len();
+            found.push((keep.to_owned(), speed["ms_per_token"].as_f64().unwrap_or(f64::NAN), bytes));
+        }
+        Ok(found)
+    }
+
+    /// Seconds and tokens of training, from metrics.jsonl.
+    fn training(&self) -> Result<(f64, u64), String> {
+        let path = self.folder.join("metrics.jsonl");
+        let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let step =
+            |line: &str| serde_json::from_str::<Value>(line).ok().filter(|json| json["kind"] == "step");
+        let last =
+            text.lines().rev().find_map(step).ok_or_else(|| format!("{}: no steps", path.display()))?;
+        Ok((last["elapsed_s"].as_f64().unwrap_or(f64::NAN), last["tokens"].as_u64().unwrap_or(0)))
+    }
+}
