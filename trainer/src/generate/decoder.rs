@@ -55,6 +55,11 @@ impl<B: Backend> Decoder<B> {
         &self.model
     }
 
+    /// The model, to be told which experts it may use from here on.
+    pub fn model_mut(&mut self) -> &mut Model<B> {
+        &mut self.model
+    }
+
     /// The model, to be used for something else.
     #[must_use]
     pub fn into_model(self) -> Model<B> {
