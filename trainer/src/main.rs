@@ -10,6 +10,7 @@
 //! * [`trainer::subset`] — subsets of experts: choosing, pruning, running
 //! * [`trainer::generate`] — sequences that grow over cached keys and values, sampling, streaming
 //! * [`trainer::evaluate`] — held-out text, benchmarks
+//! * [`trainer::bench`] — what share of the processor's peaks a step and its ops reach
 //! * [`trainer::report`] — metrics, progress line, report.html
 
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! The command line: what can be said, with an example in every `--help`.
 
 mod analysis;
+mod bench;
 mod checkpoint;
 mod data;
 mod device;
@@ -16,6 +17,7 @@ mod tuning;
 use clap::{Args, Parser, Subcommand};
 
 pub use analysis::{Analyse, Monitor};
+pub use bench::{Bench, Versus};
 pub use checkpoint::{Dtype, Export, ExportFamily, Import, Inspect, Transfer};
 pub use data::{BuildShards, CheckShards, Data, IdType, Inputs, TrainTokenizer};
 pub use device::Device;
@@ -55,6 +57,15 @@ Ctrl-C finishes the step, saves, and prints the command that continues the run b
     /// Print parameters, FLOPs a token and memory of a configuration, without allocating any of it.
     #[command(after_help = "Example:\n  trainer plan quickstart\n  trainer plan emo-1b14b --json")]
     Plan(Plan),
+    /// Measure this processor, a training step and each of its ops against what the processor can do.
+    #[command(after_help = "\
+Examples:
+  trainer bench
+  trainer bench emo-nano --storage bf16 --steps 5
+  trainer bench --versus dense --versus experts --versus skew --json
+Times are the best of several: other work on the machine can only slow a step. What is compared takes turns, so that it
+meets the same load.")]
+    Bench(Bench),
     /// Continue a text with a trained model.
     #[command(after_help = generate::HELP)]
     Generate(Generate),

@@ -3,7 +3,7 @@
 //! [`Model`] runs a micro-batch ([`Inputs`]) forward, and with an [`Objective`] backward; parameter gradients add up
 //! over calls until [`Model::zero_gradients`]. Every layer's forward and backward stand side by side in `layers/`.
 
-mod activations;
+pub(crate) mod activations;
 mod balance;
 mod block;
 mod config;
