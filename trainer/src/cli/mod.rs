@@ -72,7 +72,7 @@ Ctrl-C finishes the step, saves, and prints the command that continues the run b
     /// Train a checkpoint on: all of it, its experts, or some of them alone.
     #[command(after_help = "\
 Examples:
-  trainer finetune --checkpoint runs/quickstart-0 --domain code --steps 200
+  trainer finetune --checkpoint runs/quickstart-0 --domain rust --steps 200
   trainer finetune --checkpoint pruned --data shards/maths --tune experts --train-router --out runs/maths
   trainer finetune --checkpoint runs/quickstart-0 --data shards/maths --experts maths.json --out runs/maths
 The run has a folder like any other: `trainer pretrain --resume --out DIR` goes on with it.")]
