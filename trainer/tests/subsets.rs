@@ -14,6 +14,7 @@ use emo::oracle::Oracle;
 use half::bf16;
 use serde_json::Value;
 use support::{Place, fail, succeed, summary};
+use trainer::checkpoint::safetensors::{self, Planned, Reader};
 use trainer::checkpoint::transfer::{Settings, transfer};
 use trainer::checkpoint::{Family, hf};
 use trainer::model::{
@@ -262,6 +263,24 @@ fn what_is_not_kept_is_not_read() {
 }
 
 #[test]
+fn rows_of_a_tensor_are_read_alone_and_in_order() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x.safetensors");
+    let planned = [("a", 3), ("b", 5)].map(|(name, rows)| Planned::f32(name.into(), vec![rows, 2]));
+    let values = |index: usize| (0..2 * [3, 5][index]).map(|i| (10 * index + i) as f64).collect::<Vec<_>>();
+    safetensors::write(&path, &planned, |index| Ok(values(index))).expect("a file");
+    let mut file = Reader::open(&path).expect("the file");
+    let mut rows = |rows: &[u32]| file.floats_of("b", &[5, 2], Some(rows));
+    assert_eq!(rows(&[0, 1, 3]).unwrap(), [10.0, 11.0, 12.0, 13.0, 16.0, 17.0]);
+    assert_eq!(rows(&[4]).unwrap(), [18.0, 19.0]);
+    assert!(rows(&[]).unwrap().is_empty());
+    for bad in [&[5][..], &[1, 1], &[2, 0]] {
+        assert!(rows(bad).is_err(), "{bad:?}");
+    }
+    assert!(file.rows("c", &[0]).is_err() && file.floats_of("b", &[4, 2], Some(&[0])).is_err());
+}
+
+#[test]
 fn what_cannot_be_kept_is_refused() {
     let (_, config) = configs().swap_remove(4);
     let mut model = model(Oracle, &config);
@@ -480,6 +499,16 @@ fn select_prune_eval_and_generate_fit_together() {
     assert_eq!(origin("smaller"), composed);
     assert_eq!(composed.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
     assert!(eval(&["smaller", "--storage", "bf16"])["mean_bits_per_byte"].as_f64().unwrap().is_finite());
+
+    let shown = support::stdout(&succeed(place.trainer().args(["inspect", "back"])));
+    assert!(shown.contains("4 experts of width 16, top 3, 1 shared, kept of 8"), "{shown}");
+    // Layers of different sizes are this program's own; the other families say so.
+    succeed(&mut prune("less.json", "small", "uneven", &[]));
+    let said = fail(
+        place.trainer().args(["export", "--family", "olmoe", "--checkpoint", "uneven", "--out", "no"]),
+        1,
+    );
+    assert!(said.contains("Export it as `emo`"), "{said}");
 
     // What a pruned model says about its origin is checked.
     let path = place.path("small/config.json");

@@ -364,7 +364,7 @@ pub(crate) fn write(config: &ModelConfig) -> Result<Value> {
     let mut json = plain(config);
     let back = json.as_object().map(|map| read_plain(&Keys(map), Family::Emo));
     let represented = matches!(&back, Some(Ok(back)) if back == config);
-    let same_function = matches!(back, Some(Ok(back)) if back == untrained(config));
+    let same_function = matches!(back, Some(Ok(back)) if untrained(&back) == untrained(config));
     let Some(map) = json.as_object_mut() else { return Ok(json) };
     if same_function {
         map.insert(
@@ -382,12 +382,13 @@ pub(crate) fn write(config: &ModelConfig) -> Result<Value> {
     Ok(json)
 }
 
-/// Without what only training uses.
+/// Without what is no part of the function: what only training uses, and where experts come from.
 pub(super) fn untrained(config: &ModelConfig) -> ModelConfig {
     let mut config = config.clone();
     for kind in &mut config.feed_forward {
         if let FeedForward::Moe(moe) = kind {
             moe.forced = 0;
+            moe.kept = None;
         }
     }
     config

@@ -13,7 +13,7 @@ use crate::checkpoint::{folder, hf, tokenizer};
 use crate::cli::{Generate, Pool};
 use crate::data::Tokenizer;
 use crate::error::{Error, Result};
-use crate::generate::{Decoder, Sampler, Sampling, Stream};
+use crate::generate::{Decoder, Sampler, Sampling, Stream, leave_out_empty};
 use crate::model::ModelConfig;
 use crate::subset::run;
 
@@ -69,7 +69,11 @@ fn generate<B: Backend>(backend: Arc<B>, args: &Generate, mut sampler: Sampler) 
     let prompt = prompt(&args.prompt, &tokenizer, &config)?;
     let pool = pool_size(args, &config)?;
     let longest = config.max_positions.min(prompt.len().saturating_add(args.tokens));
-    let capacity = Decoder::<B>::capacity(1, longest);
+    let mut capacity = Decoder::<B>::capacity(&config, 1, longest);
+    if args.pool_size.is_some() {
+        // All of the prompt chooses the pool, at once.
+        capacity.tokens = capacity.tokens.max(prompt.len());
+    }
     let mut model = run::load(&checkpoint, args.experts.as_deref(), backend, capacity)?;
     if let Some(size) = pool {
         run::use_pool_of(&mut model, &prompt, size)?;
@@ -173,16 +177,6 @@ fn prompt(text: &str, tokenizer: &Tokenizer, config: &ModelConfig) -> Result<Vec
         )));
     }
     Ok(ids)
-}
-
-/// Ids that stand for no text, such as rows that only fill up the table, are never drawn; the end of a document is.
-fn leave_out_empty(logits: &mut [f64], tokenizer: &Tokenizer) {
-    let lengths = tokenizer.byte_lengths();
-    for (id, logit) in logits.iter_mut().enumerate() {
-        if id != tokenizer.identity().eos as usize && lengths.get(id).is_none_or(|&length| length == 0) {
-            *logit = f64::NEG_INFINITY;
-        }
-    }
 }
 
 fn milliseconds(since: Instant) -> f64 {

@@ -1,5 +1,8 @@
 //! One file a command.
 
+mod analyse;
+mod bench;
+mod benchmarks;
 mod data;
 mod device;
 mod eval;
@@ -8,9 +11,11 @@ mod generate;
 mod grow;
 mod inspect;
 mod merge;
+mod monitor;
 mod plan;
 mod pretrain;
 mod prune;
+mod report;
 mod retention;
 mod select;
 mod show_config;
@@ -30,8 +35,12 @@ pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::Pretrain(args) => pretrain::run(args),
         Command::Plan(args) => plan::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Analyse(args) => analyse::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Monitor(args) => monitor::run(args),
         Command::Retention(args) => retention::run(args),
         Command::Finetune(args) => finetune::run(args),
         Command::Merge(args) => merge::run(args),
