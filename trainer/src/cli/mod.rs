@@ -28,7 +28,7 @@ pub use pretrain::{Plan, Pretrain, ShowConfig, Source};
 pub use report::Report;
 pub use retention::Retention;
 pub use subset::{Prune, Select};
-pub use tuning::{Compose, Fall, Finetune, Grow, Merge, NewExperts, ShowSubset, Subset, Take, Tune};
+pub use tuning::{Compose, Fall, Finetune, Grow, Merge, NewExperts, ShowSubset, Subset, Tune};
 
 /// Pretrain EMO, a mixture-of-experts language model whose modules emerge from document boundaries.
 #[derive(Debug, Parser)]

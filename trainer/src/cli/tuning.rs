@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::Device;
 use crate::config::Storage;
+use crate::subset::merge::Take;
 
 /// `trainer finetune`.
 #[derive(Debug, Args)]
@@ -122,19 +123,6 @@ pub struct Merge {
     /// Print one JSON object a line.
     #[arg(long)]
     pub json: bool,
-}
-
-/// A part of a model that a merge can take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum Take {
-    /// Routed experts.
-    Experts,
-    /// Rows of the router, its biases and taps.
-    Router,
-    /// Shared experts.
-    Shared,
-    /// Everything else: embedding, attention, norms, dense layers, head.
-    Dense,
 }
 
 /// `trainer subset`.
