@@ -15,9 +15,21 @@ use emo::reference;
 use proptest::prelude::*;
 
 fn chosen<B: Backend>(b: &B, config: &RouterConfig, logits: &[f64], bias: Option<&[f64]>) -> Vec<u32> {
+    routed(b, config, logits, bias).0
+}
+
+/// Chosen experts, and scores, weights and log-sum-exps one after the other, and counts.
+fn routed<B: Backend>(
+    b: &B,
+    config: &RouterConfig,
+    logits: &[f64],
+    bias: Option<&[f64]>,
+) -> (Vec<u32>, Vec<f64>, Vec<u32>) {
     let tokens = logits.len() / config.experts;
     let bias = bias.map(|bias| reals(b, bias));
     let mut indices = unset_indices(b, tokens * config.top_k);
+    let (mut probs, mut weights) = (unset(b, tokens * config.routed()), unset(b, tokens * config.top_k));
+    let (mut counts, mut lse) = (unset_indices(b, config.experts), unset(b, tokens));
     b.router_forward(Forward {
         config,
         tokens,
@@ -25,14 +37,44 @@ fn chosen<B: Backend>(b: &B, config: &RouterConfig, logits: &[f64], bias: Option
         bias: bias.as_ref().map(|bias| bias.all()),
         selection_bias: None,
         keep: KeepMask::All,
-        probs: unset(b, tokens * config.routed()).all_mut(),
-        weights: unset(b, tokens * config.top_k).all_mut(),
+        probs: probs.all_mut(),
+        weights: weights.all_mut(),
         indices: indices.all_mut(),
-        counts: unset_indices(b, config.experts).all_mut(),
-        lse: unset(b, tokens).all_mut(),
+        counts: counts.all_mut(),
+        lse: lse.all_mut(),
     })
     .unwrap();
-    indices.get()
+    (indices.get(), [probs.reals(), weights.reals(), lse.reals()].concat(), counts.get())
+}
+
+/// The CPU routes many tokens of the commonest router together; a bias of zeros keeps it from that.
+#[test]
+fn the_commonest_router_gives_the_bits_of_the_general_one() {
+    // Few values, so that ties abound; now and then a token with many candidates, one without a rank, one that underflows.
+    let logit = |token: usize, expert: usize| match token % 11 {
+        3 => 1.5,
+        5 => f64::NEG_INFINITY,
+        7 => -400.0 * (expert % 5) as f64,
+        _ => f64::from(((token * 7919 + expert * 104_729) % 1009 % 97) as f32 / 16.0),
+    };
+    for (experts, top_k, shared) in [(128, 8, 0), (40, 5, 2), (9, 8, 0), (512, 8, 1), (513, 3, 0), (7, 2, 1)]
+    {
+        let config = RouterConfig { shared, ..RouterConfig::softmax(experts, top_k) };
+        let logits: Vec<f64> = (0..83 * experts).map(|i| logit(i / experts, i % experts)).collect();
+        let zeros = vec![0.0; experts];
+        for isa in Isa::available() {
+            let cpu = Cpu::with_isa(2, isa).unwrap();
+            let (plain, general) =
+                (routed(&cpu, &config, &logits, None), routed(&cpu, &config, &logits, Some(&zeros)));
+            assert_eq!(plain.0, general.0, "{isa:?}, {experts} experts");
+            let bits = |x: &[f64]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&plain.1), bits(&general.1), "{isa:?}, {experts} experts");
+            assert_eq!(plain.2, general.2, "{isa:?}, {experts} experts");
+            let counted: Vec<u32> =
+                (0..experts as u32).map(|e| plain.0.iter().filter(|&&x| x == e).count() as u32).collect();
+            assert_eq!(plain.2, counted);
+        }
+    }
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl Bench {
         // Flat: slow ops run once a sample.
         group.sampling_mode(SamplingMode::Flat).throughput(Throughput::ElementsAndBytes {
             elements: floor.flops as u64,
-            bytes: floor.bytes as u64,
+            bytes: floor.bytes_of(size_of::<B::Storage>()) as u64,
         });
         group.bench_function(case, |bencher| {
             bencher.iter_custom(|times| {

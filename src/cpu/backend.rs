@@ -8,6 +8,7 @@ use crate::{Error, Result};
 use crate::{host, ops};
 
 use super::buffer::Buffer;
+use super::clock::{Clock, OpTime};
 use super::isa::Isa;
 use super::memory;
 use super::simd::Storage;
@@ -23,6 +24,7 @@ use super::threads::Threads;
 pub struct Cpu<T = f32> {
     pub(super) threads: Threads,
     pub(super) isa: Isa,
+    clock: Clock,
     storage: PhantomData<T>,
 }
 
@@ -51,12 +53,12 @@ impl Cpu {
         if !isa.is_available() {
             return Err(Error::Backend { backend: "cpu", message: format!("this processor has no {isa:?}") });
         }
-        Ok(Self { threads: Threads::new(threads)?, isa, storage: PhantomData })
+        Ok(Self { threads: Threads::new(threads)?, isa, clock: Clock::default(), storage: PhantomData })
     }
 
     /// The same threads and instruction set, with activations and matrices stored as `T`.
     pub fn storing<T: Storage>(self) -> Cpu<T> {
-        Cpu { threads: self.threads, isa: self.isa, storage: PhantomData }
+        Cpu { threads: self.threads, isa: self.isa, clock: self.clock, storage: PhantomData }
     }
 }
 
@@ -70,6 +72,16 @@ impl<T: Storage> Cpu<T> {
     pub fn threads(&self) -> usize {
         self.threads.len()
     }
+
+    /// Starts to time every op, from nothing.
+    pub fn start_clock(&self) {
+        self.clock.start();
+    }
+
+    /// Stops that and returns what each op took, in the order of their first calls.
+    pub fn stop_clock(&self) -> Vec<OpTime> {
+        self.clock.stop()
+    }
 }
 
 /// The ops of the table as methods.
@@ -77,7 +89,7 @@ macro_rules! methods {
     (ops { $($op:ident($module:ident::$args:ident) = $call:expr;)* }
      workspaces { $($size:ident($size_module:ident::Shape) = $size_call:expr;)* }) => {
         $(fn $op(&self, args: ops::$module::$args<'_, Self>) -> Result<()> {
-            S::$op(self, args)
+            self.clock.time(stringify!($op), || S::$op(self, args))
         })*
         $(fn $size(&self, shape: ops::$size_module::Shape) -> usize {
             S::$size(self, shape)

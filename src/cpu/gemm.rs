@@ -31,12 +31,15 @@ mod avx512;
 mod avx512bf16;
 pub(crate) mod by_groups;
 pub(crate) mod by_rows;
+mod few_rows;
 mod micro;
 pub(crate) mod pack;
 mod pairs;
 mod portable;
 pub(crate) mod rows;
 pub mod serial;
+
+use few_rows::{Turned, Unpacked};
 
 use super::isa::Isa;
 use super::simd::Storage;
@@ -67,18 +70,22 @@ pub(crate) const NR_MAX: usize = 32;
 
 /// How a micro-kernel finds its operands.
 pub(crate) trait Operands {
-    /// Words from one row of A to the next, a constant so that every address is one base plus an immediate.
-    const A_ROW: usize;
-    /// Whether B is cut into panels `[k][nr]` and A's terms are neighbours. Otherwise the terms of both are whole rows.
-    const PANELS: bool;
+    /// Words from one row of A to the next: a constant, so that every address is one base plus an immediate, or none, and the
+    /// operand's step says.
+    const A_ROW: Option<usize>;
+    /// Whether A's terms are neighbours. Otherwise they are whole rows, the operand's step apart.
+    const A_NEIGHBOURS: bool;
+    /// Whether B is cut into panels `[k][nr]`. Otherwise its terms are whole rows, the operand's step apart.
+    const B_PANELS: bool;
 }
 
 /// For products along rows: A row by row ([`A_LD`] apart), B in panels, which many rows of A share.
 pub(crate) struct Blocked;
 
 impl Operands for Blocked {
-    const A_ROW: usize = A_LD;
-    const PANELS: bool = true;
+    const A_ROW: Option<usize> = Some(A_LD);
+    const A_NEIGHBOURS: bool = true;
+    const B_PANELS: bool = true;
 }
 
 /// For products summed along rows: both operands are plain rows, one row a term, any distance apart. Packing is copying, and
@@ -86,15 +93,16 @@ impl Operands for Blocked {
 pub(crate) struct Along;
 
 impl Operands for Along {
-    const A_ROW: usize = 1;
-    const PANELS: bool = false;
+    const A_ROW: Option<usize> = Some(1);
+    const A_NEIGHBOURS: bool = false;
+    const B_PANELS: bool = false;
 }
 
 /// An operand of [`block`].
 #[derive(Clone, Copy)]
 pub(crate) struct Operand {
     pub ptr: *const f32,
-    /// Words from one term to the next, where [`Operands`] leaves it open.
+    /// Words from one term to the next, or from one row to the next, where [`Operands`] leaves it open.
     pub step: usize,
 }
 
@@ -143,6 +151,10 @@ pub(crate) struct MicroKernels<T: 'static> {
     pub stored: Heights<T>,
     /// For operands laid out as [`Along`], into f32.
     pub along: Heights<f32>,
+    /// For operands laid out as [`Turned`], into f32.
+    pub turned: Heights<f32>,
+    /// For operands of f32 laid out as [`Unpacked`], into f32.
+    pub unpacked: Heights<f32>,
 }
 
 /// The micro-kernels for `isa`, or the portable ones where the processor lacks it.
@@ -172,6 +184,14 @@ pub(crate) struct BlockC<C> {
     pub accumulate: bool,
 }
 
+impl<C> BlockC<C> {
+    /// The same block of elements that are known to be of another type.
+    fn cast<D>(self) -> BlockC<D> {
+        let Self { ptr, ld, alpha, accumulate } = self;
+        BlockC { ptr: ptr.cast(), ld, alpha, accumulate }
+    }
+}
+
 /// `C[rows, n] (+)= alpha * A[rows, kc] B[kc, n]` for packed operands, `kc` in words. Calls `between(i, calls)` after the i-th
 /// of `calls` micro-kernel calls, which is when memory has time for prefetches.
 ///
@@ -199,8 +219,8 @@ pub(crate) unsafe fn block<L: Operands, C>(
             unsafe {
                 let tile = Tile {
                     k: kc,
-                    a: a.ptr.add(rows.start * L::A_ROW),
-                    b: b.ptr.add(if L::PANELS { j * kc * nr } else { column }),
+                    a: a.ptr.add(rows.start * L::A_ROW.unwrap_or(a.step)),
+                    b: b.ptr.add(if L::B_PANELS { j * kc * nr } else { column }),
                     a_step: a.step,
                     b_step: b.step,
                     c: c.ptr.add(rows.start * c.ld + column),

@@ -12,6 +12,7 @@ mod attention;
 mod backend;
 mod buffer;
 mod check;
+mod clock;
 mod cross_entropy;
 mod embedding;
 pub mod experts;
@@ -37,3 +38,4 @@ mod vector;
 
 pub use backend::Cpu;
 pub use buffer::Buffer;
+pub use clock::OpTime;

@@ -1,7 +1,9 @@
 //! The fused router.
 
 mod backward;
+mod counts;
 mod forward;
+mod plain;
 mod select;
 
 pub(super) use backward::backward;

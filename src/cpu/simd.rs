@@ -187,6 +187,19 @@ pub trait Simd: Copy + Debug + Send + Sync {
     /// Bit i: whether `a <= b` in lane i; clear when either is NaN.
     fn mask_le(self, a: Self::F, b: Self::F) -> u64;
 
+    /// Writes the lanes of `v` whose bit is set in `mask` one after the other to the front of `dst`. What stands in the rest of
+    /// its first `LANES` elements is lost. Panics when there are fewer.
+    #[inline(always)]
+    fn compress(self, dst: &mut [f32], mask: u64, v: Self::F) {
+        let (mut lanes, mut rest) = ([0.0; 16], mask);
+        self.store(&mut lanes, v);
+        let dst = &mut dst[..Self::LANES];
+        for slot in dst.iter_mut().take(mask.count_ones() as usize) {
+            *slot = lanes[rest.trailing_zeros() as usize % 16];
+            rest &= rest - 1;
+        }
+    }
+
     /// Eight zeros.
     fn wide_zero(self) -> Self::Wide;
 

@@ -1,5 +1,7 @@
 //! Sequence smoothing of router logits.
 
+mod channels;
+
 use std::ops::Range;
 
 use crate::ops::pool::Keep;
@@ -9,13 +11,12 @@ use crate::{Result, host, ops};
 
 use super::simd::{Kernel, Simd, Storage};
 use super::{Cpu, pool, router};
+use channels::{CHANNELS, Rows, TapSums};
 
 /// Tokens of a task of the forward pass and of the input's gradient.
 const TOKENS: usize = 64;
 /// The gradient of shared taps is summed in at most this many blocks of tokens, whatever the number of threads.
 const BLOCKS: usize = 64;
-/// Channels of a task of the gradient of depthwise taps.
-const CHANNELS: usize = 16;
 /// Most taps.
 const TAPS: usize = 9;
 
@@ -56,35 +57,25 @@ impl Filter<'_> {
         document.contains(&token).then_some(token)
     }
 
-    /// 1 over what divides `channel` of `token`: 1 without renormalisation, 0 where the taps in reach sum to 0.
+    /// 1 over what divides `token` where all channels share the taps: 1 without renormalisation, 0 where the taps in reach sum
+    /// to 0.
     #[inline(always)]
-    fn inverse_divisor(&self, token: usize, channel: usize, document: &Range<usize>) -> f32 {
+    fn inverse_divisor(&self, token: usize, document: &Range<usize>) -> f32 {
         if !self.shape.renormalise {
             return 1.0;
         }
         let mut sum = 0.0;
         for j in 0..self.shape.width {
             if self.source(token, j, document).is_some() {
-                sum += f64::from(self.tap(channel, j));
+                sum += f64::from(self.tap(0, j));
             }
         }
         if sum == 0.0 { 0.0 } else { (1.0 / sum) as f32 }
     }
-
-    /// The filter's output at `token` and `channel`, before the division.
-    #[inline(always)]
-    fn sum(&self, x: &[f32], token: usize, channel: usize, document: &Range<usize>) -> f32 {
-        let mut sum = 0.0;
-        for j in 0..self.shape.width {
-            if let Some(source) = self.source(token, j, document) {
-                sum += self.tap(channel, j) * x[source * self.shape.channels + channel];
-            }
-        }
-        sum
-    }
 }
 
-/// One row of the convolution or of its transpose: a weighted sum of the rows that the taps reach.
+/// One row of the convolution or of its transpose with taps that all channels share: a weighted sum of the rows that they
+/// reach.
 struct WeightedRows<'a> {
     filter: Filter<'a>,
     rows: &'a [f32],
@@ -111,15 +102,8 @@ impl Kernel for WeightedRows<'_> {
             let Some(other) = other else { continue };
             let row = &rows[other * channels..][..channels];
             let owner = if transposed { other } else { token };
-            if filter.shape.depthwise {
-                for (channel, (out, x)) in out.iter_mut().zip(row).enumerate() {
-                    let factor = filter.tap(channel, j) * filter.inverse_divisor(owner, channel, &document);
-                    *out += factor * x;
-                }
-            } else {
-                let factor = filter.tap(0, j) * filter.inverse_divisor(owner, 0, &document);
-                super::vector::add_scaled(s, out, factor, row);
-            }
+            let factor = filter.tap(0, j) * filter.inverse_divisor(owner, &document);
+            super::vector::add_scaled(s, out, factor, row);
         }
     }
 }
@@ -127,6 +111,9 @@ impl Kernel for WeightedRows<'_> {
 fn convolve<T: Storage>(cpu: &Cpu<T>, filter: Filter<'_>, rows: &[f32], transposed: bool, out: &mut [f32]) {
     let channels = filter.shape.channels;
     cpu.threads.for_each_chunk(out, TOKENS * channels, |block, out, _| {
+        if filter.shape.depthwise {
+            return cpu.isa.dispatch(Rows { filter, rows, first: block * TOKENS, transposed, out });
+        }
         for (i, out) in out.chunks_exact_mut(channels).enumerate() {
             cpu.isa.dispatch(WeightedRows { filter, rows, token: block * TOKENS + i, transposed, out });
         }
@@ -187,15 +174,9 @@ pub(super) fn backward<T: Storage>(cpu: &Cpu<T>, args: Backward<'_, Cpu<T>>) -> 
         // A task owns the taps of some channels and sums over all tokens in order.
         cpu.threads.for_each_chunk(dtaps, CHANNELS * shape.width, |block, dtaps, _| {
             let channels = block * CHANNELS..shape.channels.min((block + 1) * CHANNELS);
-            for (channel, dtaps) in channels.zip(dtaps.chunks_exact_mut(shape.width)) {
-                let sums = cpu.isa.dispatch(TapSums {
-                    filter,
-                    x,
-                    dy,
-                    tokens: 0..shape.tokens,
-                    channels: channel..channel + 1,
-                });
-                add_sums(dtaps, &sums);
+            let sums = cpu.isa.dispatch(TapSums { filter, x, dy, tokens: 0..shape.tokens, channels });
+            for (i, dtaps) in dtaps.chunks_exact_mut(shape.width).enumerate() {
+                add_sums(dtaps, &sums.map(|lanes| lanes[i]));
             }
         });
     } else {
@@ -203,7 +184,8 @@ pub(super) fn backward<T: Storage>(cpu: &Cpu<T>, args: Backward<'_, Cpu<T>>) -> 
         let rows = shape.tokens.div_ceil(BLOCKS);
         cpu.threads.for_each_chunk(&mut partial[..shape.tokens.div_ceil(rows)], 1, |block, partial, _| {
             let tokens = block * rows..shape.tokens.min((block + 1) * rows);
-            partial[0] = cpu.isa.dispatch(TapSums { filter, x, dy, tokens, channels: 0..shape.channels });
+            let sums = cpu.isa.dispatch(TapSums { filter, x, dy, tokens, channels: 0..shape.channels });
+            partial[0] = sums.map(|lanes| lanes.iter().sum());
         });
         let mut sums = [0.0; TAPS];
         for partial in partial {
@@ -217,50 +199,5 @@ pub(super) fn backward<T: Storage>(cpu: &Cpu<T>, args: Backward<'_, Cpu<T>>) -> 
 fn add_sums(dtaps: &mut [f32], sums: &[f64; TAPS]) {
     for (dtap, sum) in dtaps.iter_mut().zip(sums) {
         *dtap = (f64::from(*dtap) + sum) as f32;
-    }
-}
-
-/// Gradient of the taps over some tokens and channels, in f64: `sum dy_t (x_s - y_t) / D_t`, where `D_t` is the divisor and
-/// `y_t`, the path through the divisor, counts only where that is made of the taps.
-struct TapSums<'a> {
-    filter: Filter<'a>,
-    x: &'a [f32],
-    dy: &'a [f32],
-    tokens: Range<usize>,
-    channels: Range<usize>,
-}
-
-impl Kernel for TapSums<'_> {
-    type Output = [f64; TAPS];
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> [f64; TAPS] {
-        let Self { filter, x, dy, tokens, channels } = self;
-        let (row, renormalise) = (filter.shape.channels, filter.shape.renormalise);
-        let mut sums = [0.0; TAPS];
-        for token in tokens {
-            let document = filter.document(token);
-            let gradient = &dy[token * row..][..row];
-            if !renormalise {
-                for j in 0..filter.shape.width {
-                    if let Some(source) = filter.source(token, j, &document) {
-                        let x = &x[source * row..][..row];
-                        sums[j] +=
-                            super::vector::dot_f64(s, &gradient[channels.clone()], &x[channels.clone()]);
-                    }
-                }
-                continue;
-            }
-            for channel in channels.clone() {
-                let inverse = filter.inverse_divisor(token, channel, &document);
-                let y = filter.sum(x, token, channel, &document) * inverse;
-                let scaled = f64::from(gradient[channel] * inverse);
-                for j in 0..filter.shape.width {
-                    if let Some(source) = filter.source(token, j, &document) {
-                        sums[j] += scaled * f64::from(x[source * row + channel] - y);
-                    }
-                }
-            }
-        }
-        sums
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! An addition, multiplication, comparison, division, root, exponential or logarithm counts as one FLOP, a multiply-add as
 //! two. Every input is read once and every output written once; what an op adds to is read and written. Reals and indices
-//! are of four bytes. Scratch, and whatever an op reads twice, is its own affair.
+//! are of four bytes, activations and matrices of what the backend stores. Scratch, and whatever an op reads twice, is its
+//! own affair.
 
 use emo::ops::router::RouterConfig;
 use emo::ops::{
@@ -14,12 +15,22 @@ use emo::ops::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Floor {
     pub flops: usize,
+    /// Where everything is of four bytes.
     pub bytes: usize,
+    /// Elements among them that are activations or matrices.
+    pub stored: usize,
 }
 
-/// `flops`, and `elements` of four bytes.
-fn floor(flops: usize, elements: usize) -> Floor {
-    Floor { flops, bytes: 4 * elements }
+impl Floor {
+    /// Bytes where an activation or an element of a matrix takes `size` of them.
+    pub fn bytes_of(&self, size: usize) -> usize {
+        self.bytes - self.stored * (4 - size)
+    }
+}
+
+/// `flops`, and elements of four bytes: `stored` ones and others.
+fn floor(flops: usize, stored: usize, others: usize) -> Floor {
+    Floor { flops, bytes: 4 * (stored + others), stored }
 }
 
 /// A product of `[rows, inputs]` and a weight of `outputs` rows; the weight gradient is read and written.
@@ -27,15 +38,15 @@ pub fn linear(shape: linear::Shape) -> [Floor; 3] {
     let linear::Shape { rows, inputs, outputs } = shape;
     let (x, w, y) = (rows * inputs, inputs * outputs, rows * outputs);
     let flops = 2 * rows * inputs * outputs;
-    [floor(flops, x + w + y), floor(flops, x + w + y), floor(flops, x + 2 * w + y)]
+    [floor(flops, x + w + y, 0), floor(flops, x + w + y, 0), floor(flops, x + y, 2 * w)]
 }
 
 /// Forward, dgrad and wgrad where `x` holds `tokens` rows, gathered, and `dy` all rows.
 pub fn grouped_gemm(shape: grouped_gemm::Shape, tokens: usize) -> [Floor; 3] {
     let grouped_gemm::Shape { groups, rows, inputs, outputs } = shape;
-    let (x, w, y) = (tokens * inputs + rows, groups * inputs * outputs, rows * outputs);
+    let (x, w, y) = (tokens * inputs, groups * inputs * outputs, rows * outputs);
     let flops = 2 * rows * inputs * outputs;
-    [floor(flops, x + w + y), floor(flops, rows * inputs + w + y), floor(flops, x + 2 * w + y)]
+    [floor(flops, x + w + y, rows), floor(flops, rows * inputs + w + y, 0), floor(flops, x + y, 2 * w + rows)]
 }
 
 /// Forward and backward.
@@ -46,8 +57,8 @@ pub fn experts(shape: experts::Shape) -> [Floor; 2] {
     let (x, pre, out) = (shape.tokens * d, rows * shape.pre(), rows * d);
     // Backward: the token, slot, weight and weight gradient of each row.
     [
-        floor(flops, x + rows + weights + pre + out),
-        floor(2 * flops, 2 * x + 4 * rows + 3 * weights + pre + out),
+        floor(flops, x + weights + pre + out, rows),
+        floor(2 * flops, 2 * x + weights + pre + out, 4 * rows + 2 * weights),
     ]
 }
 
@@ -56,7 +67,7 @@ pub fn router_logits(shape: router_logits::Shape) -> [Floor; 2] {
     let router_logits::Shape { tokens, width, experts } = shape;
     let (x, w, logits) = (tokens * width, experts * width, tokens * experts);
     let flops = 2 * tokens * width * experts;
-    [floor(flops, x + w + logits), floor(2 * flops, 3 * x + 3 * w + logits)]
+    [floor(flops, x, w + logits), floor(2 * flops, 3 * x, 3 * w + logits)]
 }
 
 /// Forward: the softmax's maximum, difference, exponential, sum and quotient, and one comparison in the choice.
@@ -65,8 +76,8 @@ pub fn router(config: &RouterConfig, tokens: usize, pools: usize) -> [Floor; 2] 
     let (scores, slots) = (tokens * config.routed(), tokens * config.top_k);
     let logits = tokens * config.experts;
     let mask = pools * config.routed();
-    let forward = floor(6 * scores, logits + scores + 2 * slots + tokens + config.experts);
-    let backward = floor(6 * scores, 2 * scores + 2 * slots + tokens + logits);
+    let forward = floor(6 * scores, 0, logits + scores + 2 * slots + tokens + config.experts);
+    let backward = floor(6 * scores, 0, 2 * scores + 2 * slots + tokens + logits);
     [forward, backward].map(|floor| Floor { bytes: floor.bytes + mask, ..floor })
 }
 
@@ -74,24 +85,25 @@ pub fn router(config: &RouterConfig, tokens: usize, pools: usize) -> [Floor; 2] 
 pub fn smoothing(shape: smoothing::Shape) -> [Floor; 2] {
     let elements = shape.tokens * shape.channels;
     let flops = 2 * elements * shape.width;
-    [floor(flops, 2 * elements), floor(2 * flops, 3 * elements)]
+    [floor(flops, 0, 2 * elements), floor(2 * flops, 0, 3 * elements)]
 }
 
 /// A softmax and its sum over each document; the choice is one comparison an expert and document.
 pub fn pool(tokens: usize, routed: usize, documents: usize) -> Floor {
     let chosen = documents * routed;
-    Floor { flops: 6 * tokens * routed + chosen, bytes: 4 * (tokens * routed + documents + chosen) + chosen }
+    let floor = floor(6 * tokens * routed + chosen, 0, tokens * routed + documents + chosen);
+    Floor { bytes: floor.bytes + chosen, ..floor }
 }
 
 /// A loss on scores that does `flops` on each: reads them and adds to their gradient.
 pub fn score_loss(tokens: usize, routed: usize, flops: usize) -> Floor {
-    floor(flops * tokens * routed, 3 * tokens * routed)
+    floor(flops * tokens * routed, 0, 3 * tokens * routed)
 }
 
 /// Norms (2), each pair's dot product (2) and its share in two gradients (4), and each gradient's part along its row (2).
 pub fn redundancy(tokens: usize, top_k: usize, width: usize) -> Floor {
     let (rows, pairs) = (tokens * top_k, tokens * top_k * (top_k - 1) / 2);
-    floor((4 * rows + 6 * pairs) * width, 2 * rows * width + rows)
+    floor((4 * rows + 6 * pairs) * width, 2 * rows * width, rows)
 }
 
 /// Plan, dispatch, its backward, combine, its backward.
@@ -99,22 +111,26 @@ pub fn moves(shape: permutation::Shape, width: usize) -> [Floor; 5] {
     let slots = shape.tokens * shape.top_k;
     let (rows, x) = (slots * width, shape.tokens * width);
     [
-        floor(0, 4 * slots + shape.experts + 1),
-        floor(0, rows + x + slots),
-        floor(rows - x, rows + x + slots),
-        floor(2 * rows, rows + x + 2 * slots),
-        floor(3 * rows, 2 * rows + x + 3 * slots),
+        floor(0, 0, 4 * slots + shape.experts + 1),
+        floor(0, rows + x, slots),
+        floor(rows.saturating_sub(x), rows + x, slots),
+        floor(2 * rows, rows + x, 2 * slots),
+        floor(3 * rows, 2 * rows + x, 3 * slots),
     ]
 }
 
 /// Forward: the scores and the sum of values, half of each by causality. Backward: those scores again and four products.
 pub fn attention(shape: attention::Shape, offsets: &[u32]) -> [Floor; 2] {
     let lengths = offsets.windows(2).map(|pair| (pair[1] - pair[0]) as usize);
-    let pairs: usize = lengths.map(|length| length * (length + 1) / 2).sum();
+    attention_of_pairs(shape, lengths.map(|length| length * (length + 1) / 2).sum())
+}
+
+/// The same for so many pairs of tokens that see each other.
+pub fn attention_of_pairs(shape: attention::Shape, pairs: usize) -> [Floor; 2] {
     let product = 2 * pairs * shape.heads * shape.head_dim;
     let (qkv, out, lse) =
         (shape.tokens * shape.row(), shape.tokens * shape.out(), shape.tokens * shape.heads);
-    [floor(2 * product, qkv + out + lse), floor(5 * product, 2 * qkv + 2 * out + lse)]
+    [floor(2 * product, qkv + out, lse), floor(5 * product, 2 * qkv + 2 * out, lse)]
 }
 
 /// Forward: a square and sum, two products. Backward: `dy w`, a dot product, `dx` (3) and `dw` (3).
@@ -122,40 +138,40 @@ pub fn rms_norm(shape: rms_norm::Shape) -> [Floor; 2] {
     let vectors = shape.rows * shape.groups;
     let elements = vectors * shape.width;
     [
-        floor(4 * elements, 2 * elements + vectors + shape.width),
-        floor(9 * elements, 3 * elements + vectors + 3 * shape.width),
+        floor(4 * elements, 2 * elements, vectors + shape.width),
+        floor(9 * elements, 3 * elements, vectors + 3 * shape.width),
     ]
 }
 
 /// Two products and a sum for an element that is read and written; both tables.
 pub fn rope(shape: rope::Shape) -> Floor {
     let elements = shape.rows * shape.heads * shape.head_dim;
-    floor(3 * elements, 2 * elements + shape.positions * shape.head_dim + shape.rows)
+    floor(3 * elements, 2 * elements, shape.positions * shape.head_dim + shape.rows)
 }
 
 /// SwiGLU. Forward: exponential, sum, quotient, two products. Backward: five more products and sums for the derivatives.
 pub fn activation(shape: activation::Shape) -> [Floor; 2] {
     let (out, pre) = (shape.rows * shape.width, shape.rows * shape.pre());
-    [floor(5 * out, pre + out), floor(10 * out, 2 * pre + out)]
+    [floor(5 * out, pre + out, 0), floor(10 * out, 2 * pre + out, 0)]
 }
 
 /// Forward and backward where all ids differ.
 pub fn embedding(shape: embedding::Shape) -> [Floor; 2] {
     let elements = shape.rows * shape.width;
-    [floor(0, 2 * elements + shape.rows), floor(elements, 3 * elements + shape.rows)]
+    [floor(0, 2 * elements, shape.rows), floor(elements, elements, 2 * elements + shape.rows)]
 }
 
 /// Maximum, difference, exponential, sum and scaling, in place.
 pub fn cross_entropy(rows: usize, vocabulary: usize) -> Floor {
-    floor(5 * rows * vocabulary, 2 * rows * vocabulary + 3 * rows)
+    floor(5 * rows * vocabulary, 2 * rows * vocabulary, 3 * rows)
 }
 
 /// AdamW: scaling (1), both moments (3 + 4), decay (1), step (6). Reads four arrays, writes three.
 pub fn adamw(parameters: usize) -> Floor {
-    floor(15 * parameters, 7 * parameters)
+    floor(15 * parameters, 0, 7 * parameters)
 }
 
 /// A multiply-add an element.
 pub fn sum_of_squares(elements: usize) -> Floor {
-    floor(2 * elements, elements)
+    floor(2 * elements, 0, elements)
 }

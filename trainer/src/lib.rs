@@ -1,6 +1,7 @@
 //! Pretrains EMO, a mixture-of-experts language model whose modules emerge from document boundaries.
 
 pub mod analysis;
+pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod commands;

@@ -273,6 +273,13 @@ impl Work {
         }
     }
 
+    /// The work is done, and what came of it is told elsewhere.
+    pub fn close(self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
     /// The work is done: `summary` for programs, `text` for people.
     pub fn finish(self, summary: &impl Serialize, text: &str) {
         if let Some(bar) = &self.bar {

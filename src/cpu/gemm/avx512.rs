@@ -1,7 +1,7 @@
 //! 14 x 32: 28 accumulators, 2 vectors of B and one broadcast in 32 registers.
 
 use super::micro::{self, Single};
-use super::{Along, Blocked, MicroFn, MicroKernels, Operands, Tile};
+use super::{Along, Blocked, MicroFn, MicroKernels, Operands, Tile, Turned, Unpacked};
 use crate::cpu::simd::{Avx512, Storage};
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,popcnt")]
@@ -38,5 +38,7 @@ pub(super) fn kernels<T: Storage>() -> MicroKernels<T> {
         blocked: &Table::<Blocked, f32>::HEIGHTS,
         stored: &Table::<Blocked, T>::HEIGHTS,
         along: &Table::<Along, f32>::HEIGHTS,
+        turned: &Table::<Turned, f32>::HEIGHTS,
+        unpacked: &Table::<Unpacked, f32>::HEIGHTS,
     }
 }

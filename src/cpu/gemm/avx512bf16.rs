@@ -4,7 +4,7 @@
 //! processor's mode (Intel 64 manual, VDPBF16PS).
 
 use super::micro::{self, Multiply};
-use super::{Along, Blocked, MicroFn, MicroKernels, Operands, Tile};
+use super::{Along, Blocked, MicroFn, MicroKernels, Operands, Tile, Turned};
 use crate::cpu::simd::{Avx512, Simd, Storage};
 
 type F = <Avx512 as Simd>::F;
@@ -54,5 +54,7 @@ pub(super) fn kernels<T: Storage>() -> MicroKernels<T> {
         blocked: &Table::<Blocked, f32>::HEIGHTS,
         stored: &Table::<Blocked, T>::HEIGHTS,
         along: &Table::<Along, f32>::HEIGHTS,
+        turned: &Table::<Turned, f32>::HEIGHTS,
+        unpacked: &[],
     }
 }

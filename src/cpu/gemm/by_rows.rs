@@ -6,8 +6,11 @@
 //! * many groups of small weights (experts): each task packs its group's weights into its worker's scratch and reads
 //!   them from L2 at once; the packed copy never travels to memory and back;
 //! * few groups or large weights: a first parallel pass packs every panel, and all tasks share them.
+//!
+//! or, for a group of few rows, not at all: see [`few_rows`].
 
-use super::rows::{Finish, Rows, convert};
+use super::few_rows::{self, Unpacked};
+use super::rows::{Finish, Rows, convert, prefetch_lines};
 use super::{
     A_LD, ALIGN, BlockC, Blocked, KC, MC, Machine, NR_MAX, Operand, aligned, block, micro_kernels, pack,
     pairs, part,
@@ -255,6 +258,25 @@ pub(crate) fn by_rows<A: Rows, F: Finish, T: Storage>(
     };
     let column_tiles = wanted.min(panels);
     let c = DisjointMut::new(c);
+    // What follows the sums of some rows, which are in `values`, `ld` apart.
+    let store = |rows: Range<usize>, columns: Range<usize>, values: &mut [f32], ld: usize| {
+        for (row, values) in rows.zip(values.chunks_mut(ld)) {
+            let values = &mut values[..columns.len()];
+            if k == 0 {
+                values.fill(0.0);
+            }
+            finish.row(isa, row, columns.start, values);
+            if to_scratch {
+                continue;
+            }
+            // SAFETY: the columns of the row lie in C, and belong to the caller's task alone.
+            let stored = unsafe { c.slice_mut(row * n + columns.start..row * n + columns.end) };
+            match accumulate {
+                true => isa.dispatch(vector::Add { x: values, y: stored }),
+                false => convert(isa, values, stored),
+            }
+        }
+    };
     threads.for_each_scratch(row_tiles * column_tiles, scratch, layout.worker_len(), |task, scratch| {
         let (mut row_tile, column_tile) = (task / column_tiles, task % column_tiles);
         // A scan over the groups costs far less than a tile and needs no table.
@@ -269,11 +291,37 @@ pub(crate) fn by_rows<A: Rows, F: Finish, T: Storage>(
 
         let (own, rest) = scratch.split_at_mut(if private { packed_len } else { 0 });
         let (packed_a, scratch_c) = rest.split_at_mut(MC * A_LD);
-        if private {
+        // The next group is a guess; only speed depends on it.
+        let few = private && column_tiles == 1 && few_rows::few(rows_of(group).len(), n);
+        let (weights, next_weights) =
+            (weights_of(group), weights_of((group + threads.len()).min(groups - 1)));
+        if few && stored == Weights::Nk && few_rows::can_turn(micro, task_range.len(), (n, k), own.len()) {
+            let rows = rows_of(group);
+            pack_a(isa, a, rows.clone(), 0..k, micro.terms, packed_a);
+            let in_c = direct && exact && !accumulate && !F::ACTIVE;
+            let block = packed_a.as_mut_ptr();
+            let (to, ld) = match in_c {
+                true => (c.as_mut_ptr().wrapping_add(rows.start * n).cast(), n),
+                false => (block, A_LD),
+            };
+            // SAFETY: checked just above; C's rows belong to this task alone, and f32 is what it holds where it is written.
+            unsafe {
+                let shape = (rows.len(), n, k);
+                few_rows::turned(isa, micro, weights, shape, block, own, (to, ld), |call, calls| {
+                    prefetch_lines(&next_weights[part(next_weights.len(), calls, call)]);
+                });
+            }
+            if !in_c {
+                store(rows, 0..n, packed_a, A_LD);
+            }
+            return;
+        }
+        let in_place = few && stored == Weights::Kn && n.is_multiple_of(micro.nr) && T::as_f32(&[]).is_some();
+        if private && !in_place {
             for k_block in 0..k_blocks {
                 for panel in tile_panels.clone() {
                     let out = &mut own[packing.range(k_block, panel)];
-                    packing.pack(weights_of(group), k_block, panel, out);
+                    packing.pack(weights, k_block, panel, out);
                 }
             }
         }
@@ -289,7 +337,12 @@ pub(crate) fn by_rows<A: Rows, F: Finish, T: Storage>(
             for k_block in 0..k_blocks {
                 let depth = packing.terms_of(k_block);
                 pack_a(isa, a, rows.clone(), depth.clone(), micro.terms, packed_a);
-                let b = &packed[packing.range(k_block, tile_panels.start).start..];
+                let b = if in_place {
+                    let rows = T::as_f32(&weights[depth.start * n..]).unwrap_or_default();
+                    Operand { ptr: rows.as_ptr(), step: n }
+                } else {
+                    Operand::blocked(packed[packing.range(k_block, tile_panels.start).start..].as_ptr())
+                };
                 // The rows that follow are packed next, if not here then by a task that starts soon.
                 let next = rows.end..offsets[groups] as usize;
                 let next = next.start..next.end.min(next.start + rows.len());
@@ -298,62 +351,80 @@ pub(crate) fn by_rows<A: Rows, F: Finish, T: Storage>(
                     for row in part(next.len(), calls, call) {
                         a.prefetch(next.start + row, depth.clone());
                     }
+                    if in_place {
+                        prefetch_lines(&next_weights[part(next_weights.len(), calls, call)]);
+                    }
                 };
-                let (a, b) = (Operand::blocked(packed_a.as_ptr()), Operand::blocked(b.as_ptr()));
+                let a = Operand::blocked(packed_a.as_ptr());
                 let (count, width) = (rows.len(), columns.len());
                 // SAFETY: `packed_a` holds the block's rows and `b` starts with the tile's panels; the tile of C belongs to
                 // this task alone (rows and columns of different tasks are disjoint; scratch is the worker's own) and
                 // lies inside C.
                 unsafe {
-                    if direct {
-                        let accumulate = accumulate || k_block > 0;
-                        let c = BlockC { ptr: tile_c, ld: n, alpha: 1.0, accumulate };
-                        block::<Blocked, T>(micro.stored, micro.nr, count, width, words, a, b, c, prefetch);
-                    } else {
-                        let ptr = scratch_c.as_mut_ptr();
-                        let c = BlockC { ptr, ld: scratch_ld, alpha: 1.0, accumulate: k_block > 0 };
-                        block::<Blocked, f32>(
-                            micro.blocked,
-                            micro.nr,
-                            count,
-                            width,
-                            words,
-                            a,
-                            b,
-                            c,
-                            prefetch,
-                        );
+                    let accumulate = k_block > 0 || (direct && accumulate);
+                    let to_c = BlockC { ptr: tile_c, ld: n, alpha: 1.0, accumulate };
+                    let to_scratch =
+                        BlockC { ptr: scratch_c.as_mut_ptr(), ld: scratch_ld, alpha: 1.0, accumulate };
+                    match (direct, in_place) {
+                        (true, false) => {
+                            block::<Blocked, T>(
+                                micro.stored,
+                                micro.nr,
+                                count,
+                                width,
+                                words,
+                                a,
+                                b,
+                                to_c,
+                                prefetch,
+                            );
+                        }
+                        (false, false) => {
+                            block::<Blocked, f32>(
+                                micro.blocked,
+                                micro.nr,
+                                count,
+                                width,
+                                words,
+                                a,
+                                b,
+                                to_scratch,
+                                prefetch,
+                            );
+                        }
+                        (_, true) => {
+                            // C holds f32 as the weights do, if it is written.
+                            let c = if direct { to_c.cast() } else { to_scratch };
+                            block::<Unpacked, f32>(
+                                micro.unpacked,
+                                micro.nr,
+                                count,
+                                width,
+                                words,
+                                a,
+                                b,
+                                c,
+                                prefetch,
+                            );
+                        }
                     }
                 };
             }
-            if k > 0 && direct && !F::ACTIVE {
+            if !direct {
+                store(rows, columns.clone(), scratch_c, scratch_ld);
+                continue;
+            }
+            if k > 0 && !F::ACTIVE {
                 continue;
             }
             for (i, row) in rows.enumerate() {
-                let stored = match to_scratch {
-                    // C is not stored.
-                    true => Default::default(),
-                    // SAFETY: row i of the tile, which lies in C and which no other task touches.
-                    false => unsafe { std::slice::from_raw_parts_mut(tile_c.add(i * n), columns.len()) },
-                };
-                if direct {
-                    if k == 0 && !accumulate {
-                        stored.fill(T::from_f32(0.0));
-                    }
-                    if let Some(values) = T::as_f32_mut(stored) {
-                        finish.row(isa, row, columns.start, values);
-                    }
-                    continue;
+                // SAFETY: row i of the tile, which lies in C and which no other task touches.
+                let stored = unsafe { std::slice::from_raw_parts_mut(tile_c.add(i * n), columns.len()) };
+                if k == 0 && !accumulate {
+                    stored.fill(T::from_f32(0.0));
                 }
-                let values = &mut scratch_c[i * scratch_ld..][..columns.len()];
-                if k == 0 {
-                    values.fill(0.0);
-                }
-                finish.row(isa, row, columns.start, values);
-                match accumulate {
-                    true => isa.dispatch(vector::Add { x: values, y: stored }),
-                    false if to_scratch => {}
-                    false => convert(isa, values, stored),
+                if let Some(values) = T::as_f32_mut(stored) {
+                    finish.row(isa, row, columns.start, values);
                 }
             }
         }

@@ -52,14 +52,15 @@ pub(super) unsafe fn tile<
         unsafe {
             let row: [S::F; V] = from_fn(|v| s.load_ptr(b.add(v * S::LANES)));
             for i in 0..M {
-                let x = s.splat(*a.add(i * L::A_ROW));
+                // In place, a word of two bf16 may lie at any even address.
+                let x = s.splat(a.add(i * L::A_ROW.unwrap_or(tile.a_step)).read_unaligned());
                 for v in 0..V {
                     sums[i][v] = P::multiply_add(s, x, row[v], sums[i][v]);
                 }
             }
             // Wrapping: in place, the row after the last may lie outside the matrix.
-            a = a.wrapping_add(if L::PANELS { 1 } else { tile.a_step });
-            b = b.wrapping_add(if L::PANELS { V * S::LANES } else { tile.b_step });
+            a = a.wrapping_add(if L::A_NEIGHBOURS { 1 } else { tile.a_step });
+            b = b.wrapping_add(if L::B_PANELS { V * S::LANES } else { tile.b_step });
         }
     }
     let alpha = s.splat(tile.alpha);

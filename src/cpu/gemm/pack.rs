@@ -32,7 +32,7 @@ pub(super) trait Words {
 }
 
 /// Words of one element.
-struct Single<T>(std::marker::PhantomData<T>);
+pub(super) struct Single<T>(std::marker::PhantomData<T>);
 
 impl<T: Storage> Words for Single<T> {
     type Element = T;

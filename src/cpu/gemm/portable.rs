@@ -1,7 +1,7 @@
 //! 4 x 8: with four-lane registers, as on every 64-bit target, 8 accumulators.
 
 use super::micro::{self, Single};
-use super::{Along, Blocked, MicroFn, MicroKernels, Operands, Tile};
+use super::{Along, Blocked, MicroFn, MicroKernels, Operands, Tile, Turned, Unpacked};
 use crate::cpu::simd::{Portable, Storage};
 
 unsafe fn rows<const M: usize, L: Operands, C: Storage>(tile: &Tile<C>) {
@@ -22,5 +22,7 @@ pub(super) fn kernels<T: Storage>() -> MicroKernels<T> {
         blocked: &Table::<Blocked, f32>::HEIGHTS,
         stored: &Table::<Blocked, T>::HEIGHTS,
         along: &Table::<Along, f32>::HEIGHTS,
+        turned: &Table::<Turned, f32>::HEIGHTS,
+        unpacked: &Table::<Unpacked, f32>::HEIGHTS,
     }
 }

@@ -42,7 +42,7 @@ pub(crate) trait Rows: Sync {
 
 /// Prefetches every cache line of `x` into L2.
 #[inline]
-fn prefetch_lines<T>(x: &[T]) {
+pub(super) fn prefetch_lines<T>(x: &[T]) {
     #[cfg(target_arch = "x86_64")]
     for line in x.chunks(64 / size_of::<T>()) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};

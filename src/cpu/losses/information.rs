@@ -66,8 +66,9 @@ impl Kernel for Columns<'_, '_> {
         let mut mean = [0.0f64; COLUMNS];
         for (token, row) in self.probs.chunks_exact(self.routed).enumerate() {
             if counts(self.valid, token) {
-                for (mean, &p) in mean.iter_mut().zip(&row[self.start..end]) {
-                    *mean += f64::from(p);
+                let p = block(&row[self.start..end]);
+                for i in 0..COLUMNS {
+                    mean[i] += f64::from(p[i]);
                 }
             }
         }
@@ -88,15 +89,30 @@ impl Kernel for Columns<'_, '_> {
             let at = token * self.routed;
             // SAFETY: the columns start..end belong to this task alone, in every row, and this is its only reference.
             let d = unsafe { self.dprobs.slice_mut(at + self.start..at + end) };
-            for (i, (d, &p)) in d.iter_mut().zip(&row[self.start..end]).enumerate() {
-                let shifted = p + EPSILON as f32;
+            let (p, mut sum) = (block(&row[self.start..end]), block(d));
+            for i in 0..COLUMNS {
+                let shifted = p[i] + EPSILON as f32;
                 let log = ln(shifted);
-                conditional[i] -= f64::from(p * log);
-                *d += -factor * (log + p / shifted) - marginal_slope[i];
+                conditional[i] -= f64::from(p[i] * log);
+                sum[i] += -factor * (log + p[i] / shifted) - marginal_slope[i];
             }
+            d.copy_from_slice(&sum[..width]);
         }
         let conditional = conditional.iter().sum::<f64>() * self.inverse_tokens;
         self.token_weight * conditional - self.marginal_weight * marginal
+    }
+}
+
+/// Up to [`COLUMNS`] values in an array, whose loops the compiler turns into vectors, and zeros after them.
+#[inline(always)]
+fn block(x: &[f32]) -> [f32; COLUMNS] {
+    match x.first_chunk() {
+        Some(full) => *full,
+        None => {
+            let mut padded = [0.0; COLUMNS];
+            padded[..x.len()].copy_from_slice(x);
+            padded
+        }
     }
 }
 

@@ -6,8 +6,13 @@ use crate::cpu::simd::{Kernel, Simd, Storage};
 use crate::cpu::threads::DisjointMut;
 use crate::ops::router::{Forward, Normalise, RouterConfig, Score, SharedWeight};
 
+use super::counts::Counts;
+use super::plain::{self, Plain, TOGETHER};
 use super::select::{self, Ranking};
-use super::{Inputs, TOKENS};
+use super::{Inputs, TOKENS, Token};
+
+/// Tokens of a task of the commonest router, where there are enough: each adds up its counts once.
+const MANY_TOKENS: usize = 512;
 
 pub(in crate::cpu) fn forward<T: Storage>(cpu: &Cpu<T>, args: Forward<'_, Cpu<T>>) -> Result<()> {
     args.check()?;
@@ -16,10 +21,12 @@ pub(in crate::cpu) fn forward<T: Storage>(cpu: &Cpu<T>, args: Forward<'_, Cpu<T>
     let inputs = Inputs::new(config, logits, bias, keep);
     inputs.check("router_forward", tokens)?;
     let (routed, top_k) = (config.routed(), config.top_k);
-    let (all_weights, all_indices) = (DisjointMut::new(weights), DisjointMut::new(&mut *indices));
-    let all_lse = DisjointMut::new(lse);
-    cpu.threads.for_each_chunk(probs, TOKENS * routed, |block, probs, _| {
-        let first = block * TOKENS;
+    let (all_weights, all_indices) = (DisjointMut::new(weights), DisjointMut::new(indices));
+    let (all_lse, counts) = (DisjointMut::new(lse), Counts::new(counts));
+    let plain = plain::applies(&inputs, selection_bias);
+    let block_tokens = (tokens / (8 * cpu.threads.len())).clamp(TOKENS, MANY_TOKENS);
+    cpu.threads.for_each_chunk(probs, block_tokens * routed, |block, probs, _| {
+        let first = block * block_tokens;
         let end = first + probs.len() / routed;
         // SAFETY: tasks are distinct blocks of tokens, so the ranges are disjoint.
         let (weights, indices, lse) = unsafe {
@@ -29,12 +36,18 @@ pub(in crate::cpu) fn forward<T: Storage>(cpu: &Cpu<T>, args: Forward<'_, Cpu<T>
                 all_lse.slice_mut(first..end),
             )
         };
-        cpu.isa.dispatch(Tokens { inputs, selection_bias, first, probs, weights, indices, lse });
+        cpu.isa.dispatch(Tokens {
+            inputs,
+            selection_bias,
+            first,
+            plain,
+            probs,
+            weights,
+            indices: &mut *indices,
+            lse,
+        });
+        counts.add(indices);
     });
-    counts.fill(0);
-    for &expert in indices.iter() {
-        counts[expert as usize] += 1;
-    }
     Ok(())
 }
 
@@ -43,6 +56,8 @@ struct Tokens<'a, 'i> {
     inputs: Inputs<'i>,
     selection_bias: Option<&'a [f32]>,
     first: usize,
+    /// Whether [`Plain`] applies.
+    plain: bool,
     probs: &'a mut [f32],
     weights: &'a mut [f32],
     indices: &'a mut [u32],
@@ -55,55 +70,91 @@ impl Kernel for Tokens<'_, '_> {
     fn run<S: Simd>(self, s: S) {
         let config = self.inputs.config;
         let (routed, routed_k, top_k) = (config.routed(), config.routed_k(), config.top_k);
-        let always = config.always_active.len();
         let mut keys = [f32::NEG_INFINITY; select::EXPERTS];
-        let rows = self.probs.chunks_exact_mut(routed).zip(self.weights.chunks_exact_mut(top_k));
-        let rows = rows.zip(self.indices.chunks_exact_mut(top_k)).zip(self.lse);
-        for (i, (((p, weights), indices), lse)) in rows.enumerate() {
-            let token = self.inputs.token(self.first + i);
-            let greatest;
-            (*lse, greatest) = score(s, config, &token, p);
-
-            let (weights, shared_weights) = weights.split_at_mut(routed_k);
-            let (indices, shared_indices) = indices.split_at_mut(routed_k);
-            let (taken, free) = indices.split_at_mut(always);
-            taken.copy_from_slice(&config.always_active);
-            let ranking = Ranking {
-                token: &token,
-                config,
-                greatest,
-                scores: p,
-                selection_bias: self.selection_bias,
-                taken,
-            };
-            if !ranking.top(s, &mut keys, free) {
-                ranking.top_by_insertion(free);
+        let mut plain = Plain::new();
+        let rows = self.probs.chunks_mut(TOGETHER * routed).zip(self.weights.chunks_mut(TOGETHER * top_k));
+        let rows = rows.zip(self.indices.chunks_mut(TOGETHER * top_k)).zip(self.lse.chunks_mut(TOGETHER));
+        for (block, (((probs, weights), indices), lse)) in rows.enumerate() {
+            let first = self.first + block * TOGETHER;
+            if self.plain {
+                let logits = &self.inputs.logits[first * config.experts..][..lse.len() * config.experts];
+                plain.score(s, (config.experts, routed, routed_k), logits, probs);
             }
-            for (weight, &expert) in weights.iter_mut().zip(&*indices) {
-                *weight = p[expert as usize];
-            }
-            let norm = norm(config.normalise, weights.iter().copied());
-            for weight in weights.iter_mut().filter(|_| norm != 1.0) {
-                *weight = if norm == 0.0 { 0.0 } else { (f64::from(*weight) / norm) as f32 };
-            }
-
-            for (i, expert) in shared_indices.iter_mut().enumerate() {
-                *expert = (routed + i) as u32;
-            }
-            match config.shared_weight {
-                SharedWeight::One => shared_weights.fill(1.0),
-                SharedWeight::Softmax => {
-                    token.shared_softmax(config.temperature, shared_weights);
-                    sort_descending(shared_weights, shared_indices);
+            let rows = probs.chunks_exact_mut(routed).zip(weights.chunks_exact_mut(top_k));
+            let rows = rows.zip(indices.chunks_exact_mut(top_k)).zip(&mut *lse);
+            for (i, (((p, weights), indices), lse)) in rows.enumerate() {
+                let token = self.inputs.token(first + i);
+                let (weights, shared_weights) = weights.split_at_mut(routed_k);
+                let (indices, shared_indices) = indices.split_at_mut(routed_k);
+                if self.plain && plain.top(s, i, indices) {
+                    *lse = log_sum(plain.greatest[i].into(), plain.sum[i]);
+                } else {
+                    *lse = choose(s, config, &token, self.selection_bias, &mut keys, p, indices);
                 }
+                weigh(config, p, indices, weights);
+                share(config, &token, shared_indices, shared_weights);
             }
         }
     }
 }
 
+/// Writes the scores and the best experts of one token and returns its log-sum-exp.
+#[inline(always)]
+fn choose<S: Simd>(
+    s: S,
+    config: &RouterConfig,
+    token: &Token<'_>,
+    selection_bias: Option<&[f32]>,
+    keys: &mut [f32; select::EXPERTS],
+    p: &mut [f32],
+    indices: &mut [u32],
+) -> f32 {
+    let (lse, greatest) = score(s, config, token, p);
+    let (taken, free) = indices.split_at_mut(config.always_active.len());
+    taken.copy_from_slice(&config.always_active);
+    let ranking = Ranking { token, config, greatest, scores: p, selection_bias, taken };
+    if !ranking.top(s, keys, free) {
+        ranking.top_by_insertion(free);
+    }
+    lse
+}
+
+/// The weights of the chosen routed experts.
+#[inline(always)]
+fn weigh(config: &RouterConfig, p: &[f32], indices: &[u32], weights: &mut [f32]) {
+    for (weight, &expert) in weights.iter_mut().zip(indices) {
+        *weight = p[expert as usize];
+    }
+    let norm = norm(config.normalise, weights.iter().copied());
+    for weight in weights.iter_mut().filter(|_| norm != 1.0) {
+        *weight = if norm == 0.0 { 0.0 } else { (f64::from(*weight) / norm) as f32 };
+    }
+}
+
+/// The shared experts and their weights.
+#[inline(always)]
+fn share(config: &RouterConfig, token: &Token<'_>, indices: &mut [u32], weights: &mut [f32]) {
+    for (i, expert) in indices.iter_mut().enumerate() {
+        *expert = (config.routed() + i) as u32;
+    }
+    match config.shared_weight {
+        SharedWeight::One => weights.fill(1.0),
+        SharedWeight::Softmax => {
+            token.shared_softmax(config.temperature, weights);
+            sort_descending(weights, indices);
+        }
+    }
+}
+
+/// `ln(sum e^z)` from the greatest `z` and the sum of `e^(z - greatest)`.
+#[inline(always)]
+fn log_sum(greatest: f64, sum: f32) -> f32 {
+    (greatest + f64::from(sum).ln()) as f32
+}
+
 /// Writes the scores of one token and returns its log-sum-exp and its greatest biased logit.
 #[inline(always)]
-fn score<S: Simd>(s: S, config: &RouterConfig, token: &super::Token<'_>, p: &mut [f32]) -> (f32, f64) {
+fn score<S: Simd>(s: S, config: &RouterConfig, token: &Token<'_>, p: &mut [f32]) -> (f32, f64) {
     let Some(shift) = token.shift(s, p) else {
         p.fill(0.0);
         return (0.0, f64::NEG_INFINITY);
@@ -111,7 +162,7 @@ fn score<S: Simd>(s: S, config: &RouterConfig, token: &super::Token<'_>, p: &mut
     let inverse_temperature = (1.0 / config.temperature) as f32;
     // The log-sum-exp belongs to the logits before the temperature.
     let mut sum = token.exponentials(s, shift, 1.0, p);
-    let lse = (shift.value() + f64::from(sum).ln()) as f32;
+    let lse = log_sum(shift.value(), sum);
     match config.score {
         Score::Softmax => {
             if config.temperature != 1.0 {

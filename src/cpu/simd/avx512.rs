@@ -201,6 +201,12 @@ impl Simd for Avx512 {
         u64::from(unsafe { _mm512_cmp_ps_mask::<_CMP_LE_OQ>(a.0, b.0) })
     }
     #[inline(always)]
+    fn compress(self, dst: &mut [f32], mask: u64, v: F) {
+        assert!(dst.len() >= Self::LANES);
+        // In a register: writing compressed lanes to memory is slow.
+        unsafe { _mm512_storeu_ps(dst.as_mut_ptr(), _mm512_maskz_compress_ps(mask as __mmask16, v.0)) }
+    }
+    #[inline(always)]
     fn wide_zero(self) -> __m512d {
         unsafe { _mm512_setzero_pd() }
     }

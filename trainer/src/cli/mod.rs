@@ -1,9 +1,11 @@
 //! The command line: what can be said, with an example in every `--help`.
 
 mod analysis;
+mod bench;
 mod checkpoint;
 mod data;
 mod device;
+mod evals;
 mod evaluate;
 mod generate;
 mod pretrain;
@@ -15,9 +17,11 @@ mod tuning;
 use clap::{Args, Parser, Subcommand};
 
 pub use analysis::{Analyse, Monitor};
+pub use bench::{Bench, Versus};
 pub use checkpoint::{Dtype, Export, ExportFamily, Import, Inspect, Transfer};
 pub use data::{BuildShards, CheckShards, Data, IdType, Inputs, TrainTokenizer};
 pub use device::Device;
+pub use evals::Benchmarks;
 pub use evaluate::{Eval, Pool};
 pub use generate::Generate;
 pub use pretrain::{Plan, Pretrain, ShowConfig, Source};
@@ -53,10 +57,19 @@ Ctrl-C finishes the step, saves, and prints the command that continues the run b
     /// Print parameters, FLOPs a token and memory of a configuration, without allocating any of it.
     #[command(after_help = "Example:\n  trainer plan quickstart\n  trainer plan emo-1b14b --json")]
     Plan(Plan),
+    /// Measure this processor, a training step and each of its ops against what the processor can do.
+    #[command(after_help = "\
+Examples:
+  trainer bench
+  trainer bench emo-nano --storage bf16 --steps 5
+  trainer bench --versus dense --versus experts --versus skew --json
+Times are the best of several: other work on the machine can only slow a step. What is compared takes turns, so that it
+meets the same load.")]
+    Bench(Bench),
     /// Continue a text with a trained model.
     #[command(after_help = generate::HELP)]
     Generate(Generate),
-    /// Measure bits per byte of held-out text, by domain.
+    /// Measure bits per byte of held-out text, by domain, or answer benchmarks.
     #[command(after_help = evaluate::HELP)]
     Eval(Eval),
     /// Measure how much of a model's quality is left in subsets of its experts.

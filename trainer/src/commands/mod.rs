@@ -1,6 +1,8 @@
 //! One file a command.
 
 mod analyse;
+mod bench;
+mod benchmarks;
 mod data;
 mod device;
 mod eval;
@@ -33,6 +35,7 @@ pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::Pretrain(args) => pretrain::run(args),
         Command::Plan(args) => plan::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Analyse(args) => analyse::run(args),

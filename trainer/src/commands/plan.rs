@@ -16,7 +16,7 @@ use crate::train::flops::{Flops, pairs};
 
 /// What a configuration costs.
 #[derive(Debug, Serialize)]
-struct Plan {
+pub(super) struct Plan {
     name: String,
     parameters: usize,
     /// Parameters that one token uses.
@@ -32,7 +32,7 @@ struct Plan {
     flop_per_step: f64,
     flop_in_all: f64,
     memory_bytes: BTreeMap<&'static str, usize>,
-    memory_bytes_in_all: usize,
+    pub(super) memory_bytes_in_all: usize,
 }
 
 /// Prints the plan.
@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 impl Plan {
-    fn of(config: &Config) -> Result<Self> {
+    pub(super) fn of(config: &Config) -> Result<Self> {
         let model = config.model_config();
         let layout = Layout::new(&model)?;
         let (sequence, batch) = (config.data.sequence, config.train.batch);

@@ -3,7 +3,7 @@
 //! [`Model`] runs a micro-batch ([`Inputs`]) forward, and with an [`Objective`] backward; parameter gradients add up
 //! over calls until [`Model::zero_gradients`]. Every layer's forward and backward stand side by side in `layers/`.
 
-mod activations;
+pub(crate) mod activations;
 mod balance;
 mod block;
 mod config;
@@ -262,8 +262,7 @@ impl<B: Backend> Model<B> {
     /// Whether sequences of this model can grow without being computed again: the backend attends to cached keys, and
     /// routing does not look ahead.
     pub fn remembers(&self) -> bool {
-        let ahead = |moe: &Moe| moe.smoothing.is_some_and(|smoothing| smoothing.ahead > 0);
-        B::CACHED_ATTENTION && !self.config.moe_layers().any(|(_, moe)| ahead(moe))
+        B::CACHED_ATTENTION && !self.config.routes_ahead()
     }
 
     /// Makes room to remember `sequences` sequences, see [`Model::extend`].
