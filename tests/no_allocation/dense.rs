@@ -80,7 +80,7 @@ pub fn run(b: &Cpu, out: &mut Vec<(&'static str, usize)>) {
     );
 
     let shape = attention::Shape { tokens: T, heads: 2, kv_heads: 1, head_dim: 9, longest: 80 };
-    let (mut o, mut lse, mut dqkv) = (wave(T * 18), wave(T * 2), wave(T * D));
+    let (mut o, mut lse, mut dqkv, dout) = (wave(T * 18), wave(T * 2), wave(T * D), wave(T * 18));
     let mut workspace = wave(b.attention_workspace(shape));
     count!(
         out,
@@ -111,7 +111,6 @@ pub fn run(b: &Cpu, out: &mut Vec<(&'static str, usize)>) {
             workspace: &mut space,
         })
     );
-    let dout = wave(T * 18);
     count!(
         out,
         "attention_backward",

@@ -75,7 +75,7 @@ fn ops_allocate_nothing() {
         let some: Vec<_> = found.iter().filter(|(_, count)| *count > 0).collect();
         assert!(round == 0 || some.is_empty(), "one thread: {some:?}");
     }
-    assert_eq!(found.len(), 42, "every op, copy, zero and add");
+    assert_eq!(found.len(), 43, "every op, copy, zero and add");
 
     let cpu = Cpu::new(2).unwrap();
     allocations(&cpu, &mut found);

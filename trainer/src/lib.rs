@@ -1,5 +1,6 @@
 //! Pretrains EMO, a mixture-of-experts language model whose modules emerge from document boundaries.
 
+pub mod analysis;
 pub mod bench;
 pub mod checkpoint;
 pub mod cli;

@@ -8,6 +8,8 @@
 //! * [`trainer::train`] — the loop: schedule, optimiser, validation, routing statistics
 //! * [`trainer::checkpoint`] — atomic folders that are Hugging Face checkpoints
 //! * [`trainer::subset`] — subsets of experts: choosing, pruning, running
+//! * [`trainer::generate`] — sequences that grow over cached keys and values, sampling, streaming
+//! * [`trainer::evaluate`] — held-out text, benchmarks
 //! * [`trainer::bench`] — what share of the processor's peaks a step and its ops reach
 //! * [`trainer::report`] — metrics, progress line, report.html
 

@@ -166,8 +166,8 @@ fn cached_sequences_are_the_whole_sequences_on_the_processor() {
 fn cached_generation_draws_the_tokens_of_recomputation_with_any_number_of_threads() {
     let generate = |backend: &Arc<Cpu>, config: &ModelConfig, sampling| {
         let mut decoder =
-            Decoder::new(model(backend, config, Decoder::<Cpu>::capacity(1, LONGEST)), 1).unwrap();
-        let mut again = model(backend, config, Decoder::<Cpu>::capacity(1, LONGEST));
+            Decoder::new(model(backend, config, Decoder::<Cpu>::capacity(config, 1, LONGEST)), 1).unwrap();
+        let mut again = model(backend, config, Decoder::<Cpu>::capacity(config, 1, LONGEST));
         let mut sampler = Sampler::new(sampling).unwrap();
         let mut recomputed = sampler.clone();
         let mut next = vec![5, 9, 200];
@@ -193,7 +193,8 @@ fn cached_generation_draws_the_tokens_of_recomputation_with_any_number_of_thread
 fn sequences_that_do_not_fit_are_refused_and_nothing_changes() {
     let backend = Arc::new(Cpu::new(1).unwrap());
     let config = config(Moe::emo(7, 3, 1, 10));
-    let mut decoder = Decoder::new(model(&backend, &config, Decoder::<Cpu>::capacity(2, 8)), 2).unwrap();
+    let mut decoder =
+        Decoder::new(model(&backend, &config, Decoder::<Cpu>::capacity(&config, 2, 8)), 2).unwrap();
     decoder.extend(&[(0, &[1, 2, 3])]).unwrap();
     for (new, words) in [
         (vec![(2, &[1u32][..])], "there are 2 sequences"),
@@ -212,13 +213,13 @@ fn sequences_that_do_not_fit_are_refused_and_nothing_changes() {
 fn checkpoint(folder: &Path, prompt: &str, ends: bool) {
     let backend = Arc::new(Cpu::new(1).unwrap());
     let config = config(Moe::emo(7, 3, 1, 10));
-    let mut model = model(&backend, &config, Decoder::<Cpu>::capacity(1, LONGEST));
+    let mut model = model(&backend, &config, Decoder::<Cpu>::capacity(&config, 1, LONGEST));
     let ids: Vec<u32> = prompt.bytes().map(u32::from).collect();
     model.forward(&Inputs::rows(ids.clone(), 1, ids.len())).unwrap();
     let hidden = model.final_hidden().unwrap();
     let last = &hidden[hidden.len() - config.width..];
-    let sign = if ends { 1.0 } else { -1.0 };
-    let row: Vec<f64> = last.iter().map(|x| 100.0 * sign * x).collect();
+    // Of 256 others one has a positive logit.
+    let row: Vec<f64> = last.iter().map(|x| if ends { 100.0 * x } else { 0.0 }).collect();
     let start = model.layout().head.start + 256 * config.width;
     model.set_parameters(start, &row).unwrap();
     std::fs::create_dir_all(folder).unwrap();
@@ -240,21 +241,32 @@ fn the_command_stops_at_the_end_of_a_document_at_the_positions_and_at_the_tokens
         (&"end_of_document".into(), &0.into(), &"".into())
     );
 
-    let args = ["generate", "--checkpoint", "ends", "--prompt", "some other text", "--temperature", "2"];
-    let text = succeed(place.trainer().args(args));
+    checkpoint(&place.path("never"), "ab", false);
+    let text = succeed(place.trainer().args([
+        "generate",
+        "--checkpoint",
+        "never",
+        "--prompt",
+        "fifteen letters",
+        "--temperature",
+        "0",
+    ]));
     let words = stderr(&text);
-    assert!(words.contains("prompt: 15 tokens in") && words.contains("ms each"), "{words}");
     assert!(
-        words.contains("the model's 24 positions are full") || words.contains("the document ended"),
+        words.contains("prompt: 15 tokens in")
+            && words.contains("; 10 tokens, ")
+            && words.contains("ms each"),
         "{words}"
     );
-    assert!(stdout(&text).starts_with("some other text"), "streamed behind the prompt");
+    assert!(words.contains("the model's 24 positions are full"), "{words}");
+    assert!(stdout(&text).starts_with("fifteen letters"), "streamed behind the prompt");
 
-    let few = generated(&place, &["--checkpoint", "ends", "--prompt", "xyz", "--tokens", "4", "--seed", "7"]);
+    let few =
+        generated(&place, &["--checkpoint", "never", "--prompt", "xyz", "--tokens", "4", "--seed", "7"]);
     assert_eq!((&few["prompt_tokens"], few["prompt_ms"].as_f64() > Some(0.0)), (&3.into(), true));
     let again = generated(
         &place,
-        &["--checkpoint", "ends", "--prompt", "xyz", "--tokens", "4", "--seed", "7", "--threads", "3"],
+        &["--checkpoint", "never", "--prompt", "xyz", "--tokens", "4", "--seed", "7", "--threads", "3"],
     );
     assert_eq!(few["text"], again["text"]);
 

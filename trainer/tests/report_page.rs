@@ -87,6 +87,7 @@ fn synthetic(steps: u64, layers: usize, experts: usize) -> RunReport {
         info: RunInfo {
             title: "EMO quickstart".into(),
             config: config.map(|(name, value)| (name.into(), value.into())).to_vec(),
+            environment: vec![("processor cores".into(), "2".into())],
         },
         steps: records,
         validations,

@@ -255,6 +255,38 @@ fn a_pruned_model_goes_back_into_the_full_one() {
 }
 
 #[test]
+fn a_model_of_another_program_is_tuned_on_given_text_and_keeps_its_type_when_merged() {
+    let place = trained();
+    let export = [("--checkpoint", "full"), ("--out", "half")];
+    succeed(&mut command(&place, "export", &export, &["--dtype", "bf16"]));
+    let file = subset(&place, "chosen.json", CHOSEN);
+    let tune = ["--steps", "6", "--experts", file.to_str().unwrap()];
+    let said = fail(&mut finetune(&place, "half", "no", &tune), 2);
+    assert!(said.contains("give text with --data"), "{said}");
+    let text = place.path("text");
+    let data = [&tune[..], &["--data", text.to_str().unwrap(), "--batch", "4"]].concat();
+    succeed(&mut finetune(&place, "half", "tuned", &data));
+    let folders = [("--full", "half"), ("--tuned", "tuned"), ("--out", "merged")];
+    succeed(&mut command(&place, "merge", &folders, &[]));
+    assert_moved(&place.path("half"), &place.path("merged"), |name, at| name != "router" && chosen(at));
+    let bytes = |folder: &str| std::fs::metadata(place.path(folder).join("model.safetensors")).unwrap().len();
+    assert_eq!(bytes("half"), bytes("merged"));
+    // Text that the model cannot read.
+    let olmoe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors/hf/olmoe");
+    let mut foreign = place.trainer();
+    foreign.args(["finetune", "--checkpoint"]).arg(&olmoe).arg("--data").arg(&text);
+    let said = fail(&mut foreign, 2);
+    assert!(said.contains("holds no shards") && said.contains("trainer data build"), "{said}");
+    let mut build = place.trainer();
+    build.args(["data", "build"]).arg(&text).arg("--out").arg(place.path("shards"));
+    succeed(&mut build);
+    let mut foreign = place.trainer();
+    foreign.args(["finetune", "--checkpoint"]).arg(olmoe).arg("--data").arg(place.path("shards"));
+    let said = fail(foreign.args(["--steps", "1"]).arg("--out").arg(place.path("no")), 2);
+    assert!(said.contains("another tokenizer") && said.contains("256 ids"), "{said}");
+}
+
+#[test]
 fn subsets_compose_on_the_command_line() {
     let place = Place::new();
     let a = subset(&place, "a.json", [&[0, 2], &[1]]);

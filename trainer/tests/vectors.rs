@@ -12,7 +12,7 @@ use emo::ops::router::SharedWeight;
 use serde_json::Value;
 use trainer::checkpoint::{Family, hf};
 use trainer::model::{
-    Balance, Capacity, FeedForward, Inputs, Model, ModelConfig, Objective, Routing, Segments,
+    Balance, Capacity, FeedForward, Inputs, Model, ModelConfig, Objective, Piece, Routing, Segments,
 };
 
 const IGNORE: i64 = -100;
@@ -217,24 +217,39 @@ fn routing<B: Backend>(model: &Model<B>, ordinal: usize) -> Outcome<Routing> {
     model.routing(ordinal).map_err(words)?.ok_or_else(|| format!("no layer with experts number {ordinal}"))
 }
 
-/// The most likely next token, again and again, from the whole prefix each time.
+/// The likeliest token after that of row `at` of the last forward pass.
+fn likeliest<B: Backend>(model: &mut Model<B>, at: usize) -> Outcome<u32> {
+    let logits = model.logits(at..at + 1).map_err(words)?;
+    let best = (0..logits.len()).reduce(|a, b| if logits[b] > logits[a] { b } else { a });
+    Ok(best.unwrap_or(0) as u32)
+}
+
+/// The likeliest token, again and again: from the whole prefix each time, then over cached keys and values.
 fn greedy<B: Backend>(model: &mut Model<B>, reference: &mut Reference, report: &mut Report) -> Outcome<()> {
     let (prompt, ids) = (reference.shape("greedy.prompt")?, reference.shape("greedy.ids")?);
-    let prompts = reference.integers("greedy.prompt")?;
+    let prompts: Vec<Vec<u32>> = reference.integers("greedy.prompt")?.chunks(prompt[1]).map(to_u32).collect();
     let expected = to_u32(&reference.integers("greedy.ids")?);
-    let mut rows: Vec<Vec<u32>> = prompts.chunks(prompt[1]).map(to_u32).collect();
-    let vocabulary = model.config().vocabulary;
+    let mut rows = prompts.clone();
     for length in prompt[1]..ids[1] {
         let inputs = Inputs::rows(rows.concat(), rows.len(), length);
         model.forward(&inputs).map_err(words)?;
         for (index, row) in rows.iter_mut().enumerate() {
-            let last = (index + 1) * length - 1;
-            let logits = model.logits(last..last + 1).map_err(words)?;
-            let best = (0..vocabulary).reduce(|a, b| if logits[b] > logits[a] { b } else { a });
-            row.push(best.unwrap_or(0) as u32);
+            row.push(likeliest(model, (index + 1) * length - 1)?);
         }
     }
     report.same("greedy.ids", &rows.concat(), &expected);
+    model.remember(prompts.len()).map_err(words)?;
+    let mut rows = prompts;
+    let mut past = 0;
+    for length in prompt[1]..ids[1] {
+        let pieces = rows.iter().enumerate().map(|(place, row)| Piece { place, past, ids: &row[past..] });
+        model.extend(&pieces.collect::<Vec<_>>()).map_err(words)?;
+        for (index, row) in rows.iter_mut().enumerate() {
+            row.push(likeliest(model, (index + 1) * (length - past) - 1)?);
+        }
+        past = length;
+    }
+    report.same("greedy.ids over cached keys", &rows.concat(), &expected);
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 //! `{"id","domain","text"}` a line, the same bytes on every machine. None of the text is part of this repository.
 
 mod domains;
-mod packages;
+pub mod packages;
 mod split;
 
 use std::collections::BTreeMap;

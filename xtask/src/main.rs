@@ -3,6 +3,7 @@
 mod bench;
 mod corpus;
 mod cuda;
+mod evals;
 mod experiment;
 mod gates;
 mod gpu;
@@ -67,6 +68,12 @@ enum Command {
         #[arg(long)]
         tokenizers: bool,
     },
+    /// Fetches the benchmark requests that `trainer eval --requests` answers (pip, by name and version). Some 86 MB once.
+    Evals {
+        /// Where they go.
+        #[arg(long, value_name = "DIR", default_value = "target/evals")]
+        out: PathBuf,
+    },
     /// Trains EMO and its baselines, measures what subsets of their experts keep, and writes the results down. About three
     /// hours on two cores, with --quick under half an hour; stopped, the same command goes on.
     Experiment {
@@ -109,6 +116,7 @@ fn main() -> ExitCode {
         Command::Corpus { out, cap_mb, tokenizers } => {
             corpus::run(&corpus::Options { out: step::root().join(out), cap_mb, tokenizers })
         }
+        Command::Evals { out } => evals::run(&step::root().join(out)),
         Command::Experiment { name: Experiment::Modularity, quick, corpus, out, arm, steps, write } => {
             let root = step::root();
             let (corpus, out) = (root.join(corpus), root.join(out));

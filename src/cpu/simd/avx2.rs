@@ -237,22 +237,31 @@ pub(super) unsafe fn transpose8(src: [*const f32; 8], dst: *mut f32, dst_ld: usi
     unsafe {
         let row = |i: usize| _mm256_loadu_ps(src[i]);
         let store = |j: usize, v: __m256| _mm256_storeu_ps(dst.add(j * dst_ld), v);
-        // One half of the block's columns after the other needs 8 registers, not 16.
-        let quad = |a: __m256, b: __m256, c: __m256, d: __m256| {
-            let (p, q) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-            let (r, s) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-            [
-                _mm256_shuffle_ps::<0x44>(p, r),
-                _mm256_shuffle_ps::<0xee>(p, r),
-                _mm256_shuffle_ps::<0x44>(q, s),
-                _mm256_shuffle_ps::<0xee>(q, s),
-            ]
-        };
         let top = quad(row(0), row(1), row(2), row(3));
         let bottom = quad(row(4), row(5), row(6), row(7));
         for j in 0..4 {
             store(j, _mm256_permute2f128_ps::<0x20>(top[j], bottom[j]));
             store(j + 4, _mm256_permute2f128_ps::<0x31>(top[j], bottom[j]));
         }
+    }
+}
+
+/// Column `i` of four rows, in each half of the registers. One half of a block after the other needs 8 registers, not 16.
+///
+/// # Safety
+/// The processor must have AVX2.
+// No closure: without optimisation for speed it would be a function without the features, which calls every intrinsic.
+#[inline(always)]
+unsafe fn quad(a: __m256, b: __m256, c: __m256, d: __m256) -> [__m256; 4] {
+    // SAFETY: the caller promises AVX2.
+    unsafe {
+        let (p, q) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        let (r, s) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+        [
+            _mm256_shuffle_ps::<0x44>(p, r),
+            _mm256_shuffle_ps::<0xee>(p, r),
+            _mm256_shuffle_ps::<0x44>(q, s),
+            _mm256_shuffle_ps::<0xee>(q, s),
+        ]
     }
 }

@@ -364,7 +364,7 @@ pub(crate) fn write(config: &ModelConfig) -> Result<Value> {
     let mut json = plain(config);
     let back = json.as_object().map(|map| read_plain(&Keys(map), Family::Emo));
     let represented = matches!(&back, Some(Ok(back)) if back == config);
-    let same_function = matches!(back, Some(Ok(back)) if back == untrained(config));
+    let same_function = matches!(back, Some(Ok(back)) if untrained(&back) == untrained(config));
     let Some(map) = json.as_object_mut() else { return Ok(json) };
     if same_function {
         map.insert(
@@ -382,12 +382,13 @@ pub(crate) fn write(config: &ModelConfig) -> Result<Value> {
     Ok(json)
 }
 
-/// Without what only training uses.
+/// Without what is no part of the function: what only training uses, and where experts come from.
 pub(super) fn untrained(config: &ModelConfig) -> ModelConfig {
     let mut config = config.clone();
     for kind in &mut config.feed_forward {
         if let FeedForward::Moe(moe) = kind {
             moe.forced = 0;
+            moe.kept = None;
         }
     }
     config
@@ -450,7 +451,10 @@ fn plain(config: &ModelConfig) -> Value {
         "num_experts": moes.iter().flatten().map(|moe| moe.experts).max().unwrap_or(0),
         "num_experts_per_tok": moes.iter().flatten().map(|moe| moe.top_k).max().unwrap_or(0),
         "num_shared_experts": first.map_or(0, |moe| moe.shared),
-        "norm_topk_prob": first.is_some_and(|moe| moe.normalise == Some(1.0)),
+        // Not defined together with shared or always-active experts.
+        "norm_topk_prob": first.is_some_and(|moe| {
+            moe.normalise == Some(1.0) && moe.shared == 0 && moe.always_active.is_empty()
+        }),
         "output_router_logits": true,
         "router_aux_loss_coef": 0.01,
         "num_experts_per_layer": spread(experts),

@@ -66,10 +66,18 @@ pub(crate) fn config_json(config: &ModelConfig, family: Family) -> Result<Value>
         }
         Family::Emo | Family::FlexOlmo => {}
     }
-    // What this file says must be this model, neither more nor less.
+    // What this file says must be this model, neither more nor less; where experts come from is said beside it.
+    let origin = ["kept_experts", "original_num_experts"].map(|key| (key, map.remove(key)));
     let (back, _) = read(&json)?;
     match first_difference(&untrained(config), &untrained(&back)) {
-        None => Ok(json),
+        None => {
+            origin.into_iter().for_each(|(key, value)| {
+                if let Some(value) = value {
+                    json[key] = value;
+                }
+            });
+            Ok(json)
+        }
         Some((setting, ours, theirs)) => Err(Error::config(
             &setting,
             format!("is {ours} in this model; `{name}` knows only {theirs}. Export it as `emo`"),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::Device;
+use super::{Benchmarks, Device};
 use crate::config::Storage;
 
 /// After the help.
@@ -14,6 +14,7 @@ Examples:
   trainer eval --checkpoint runs/mine-0 --data shards/valid --rows 64 --json
   trainer eval --checkpoint runs/mine-0 --experts code.json
   trainer eval --checkpoint runs/mine-0 --pool prompt --pool-sizes 4,8,16,32
+  trainer eval --checkpoint runs/mine-0 --requests target/evals/piqa target/evals/lambada --limit 200
 A pool is a document's own choice of experts, in each layer those with the largest summed router scores. What chooses it:
   prompt    its first tokens (--pool-prompt); they use all experts, and only what follows them is measured
   so-far    at each token, the document up to that token
@@ -29,6 +30,9 @@ pub struct Eval {
     /// Shards, or a folder of text files with one sub-folder a domain [default: what the run held out].
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Benchmarks instead of text.
+    #[command(flatten)]
+    pub benchmarks: Benchmarks,
     /// Rows of each domain at most, spread evenly over it.
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub rows: usize,

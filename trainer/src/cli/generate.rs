@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Device;
+use super::{Device, Pool};
 use crate::config::Storage;
 
 /// After the help.
@@ -13,6 +13,7 @@ Examples:
   trainer generate --checkpoint runs/quickstart-0 --prompt 'pub fn ' --tokens 200
   trainer generate --checkpoint downloads/OLMoE-1B-7B --prompt 'The capital of' --temperature 0 --json
   trainer generate --checkpoint runs/mine-0 --experts code.json --prompt 'pub fn '
+  trainer generate --checkpoint runs/mine-0 --pool prompt --pool-size 8 --prompt 'pub fn '
 Text goes to the standard output as it comes, the time of the prompt and of each token to the standard error. It ends at the
 token that ends a document, after --tokens, or where the model's positions end.";
 
@@ -31,9 +32,16 @@ pub struct Generate {
     /// Use only these experts, as `trainer select` writes them; only they are loaded.
     #[arg(long, value_name = "FILE")]
     pub experts: Option<PathBuf>,
-    /// In each layer, use only the M routed experts that the prompt uses most: its document pool. Shared ones come on top.
+    /// What chooses a pool of experts, in each layer those with the largest summed router scores: the prompt, or, again and
+    /// again, the text so far.
+    #[arg(long, value_enum, default_value_t)]
+    pub pool: Pool,
+    /// Routed experts of the pool; shared ones come on top.
     #[arg(long, value_name = "M")]
     pub pool_size: Option<u32>,
+    /// Tokens after which `--pool so-far` chooses again.
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub pool_every: usize,
     /// How many tokens to add at most.
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub tokens: usize,

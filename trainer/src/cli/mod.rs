@@ -1,25 +1,31 @@
 //! The command line: what can be said, with an example in every `--help`.
 
+mod analysis;
 mod bench;
 mod checkpoint;
 mod data;
 mod device;
+mod evals;
 mod evaluate;
 mod generate;
 mod pretrain;
+mod report;
 mod retention;
 mod subset;
 mod tuning;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use analysis::{Analyse, Monitor};
 pub use bench::{Bench, Versus};
 pub use checkpoint::{Dtype, Export, ExportFamily, Import, Inspect, Transfer};
 pub use data::{BuildShards, CheckShards, Data, IdType, Inputs, TrainTokenizer};
 pub use device::Device;
+pub use evals::Benchmarks;
 pub use evaluate::{Eval, Pool};
 pub use generate::Generate;
 pub use pretrain::{Plan, Pretrain, ShowConfig, Source};
+pub use report::Report;
 pub use retention::Retention;
 pub use subset::{Prune, Select};
 pub use tuning::{Compose, Fall, Finetune, Grow, Merge, NewExperts, ShowSubset, Subset, Take, Tune};
@@ -63,7 +69,7 @@ meets the same load.")]
     /// Continue a text with a trained model.
     #[command(after_help = generate::HELP)]
     Generate(Generate),
-    /// Measure bits per byte of held-out text, by domain.
+    /// Measure bits per byte of held-out text, by domain, or answer benchmarks.
     #[command(after_help = evaluate::HELP)]
     Eval(Eval),
     /// Measure how much of a model's quality is left in subsets of its experts.
@@ -75,6 +81,15 @@ meets the same load.")]
     /// Write a smaller checkpoint that keeps only some experts.
     #[command(after_help = subset::PRUNE)]
     Prune(Prune),
+    /// Show what the experts of a model do: by domain, layer and token, with clusters, as JSON and as a page.
+    #[command(after_help = analysis::ANALYSE)]
+    Analyse(Analyse),
+    /// Write the page of a run again, or of several runs side by side.
+    #[command(after_help = report::HELP)]
+    Report(Report),
+    /// Watch which experts read a text while it comes in.
+    #[command(after_help = analysis::MONITOR)]
+    Monitor(Monitor),
     /// Show what a checkpoint, a run or a folder of shards holds.
     #[command(
         after_help = "Examples:\n  trainer inspect runs/quickstart-0 --tensors\n  trainer inspect shards/train --json"

@@ -1,4 +1,4 @@
-//! `trainer eval`: bits per byte of held-out text, by domain, with all experts, some, or document pools.
+//! `trainer eval`: bits per byte of held-out text, by domain, with all experts, some, or document pools; or benchmarks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use emo::Backend;
 use serde::Serialize;
 
+use super::benchmarks;
 use super::device::{self, Start, Work};
 use crate::checkpoint::{folder, hf};
 use crate::cli::{Eval, Pool};
@@ -77,7 +78,10 @@ impl Work for Evaluating<'_> {
 
     fn on<B: Backend>(self, backend: B, start: Start) -> Result<()> {
         start.note.iter().for_each(|note| tracing::warn!("{note}"));
-        evaluate(Arc::new(backend), self.0)
+        match self.0.benchmarks.requests[..] {
+            [] => evaluate(Arc::new(backend), self.0),
+            [..] => benchmarks::run(Arc::new(backend), self.0),
+        }
     }
 }
 

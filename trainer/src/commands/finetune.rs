@@ -148,17 +148,8 @@ fn data(args: &Finetune, checkpoint: &Path, model: &ModelConfig, before: Option<
             )));
         }
     };
-    if let (Source::Shards, Ok(own)) = (data.source, tokenizer::of(checkpoint, None, model)) {
-        let shards = data.mix.first().map_or(&data.path, |source| &source.path);
-        let theirs = Manifest::read(shards)?.tokenizer;
-        if *own.identity() != theirs {
-            return Err(Error::Usage(format!(
-                "{} was tokenised with another tokenizer ({}) than the model's ({})",
-                shards.display(),
-                theirs.words(),
-                own.identity().words()
-            )));
-        }
+    if data.source == Source::Shards {
+        same_tokenizer(data.mix.first().map_or(&data.path, |source| &source.path), checkpoint, model)?;
     }
     data.sequence = sequence;
     data.domains.clone_from(&args.domain);
@@ -167,6 +158,27 @@ fn data(args: &Finetune, checkpoint: &Path, model: &ModelConfig, before: Option<
     }
     data.answer_after = args.answer_after.clone().unwrap_or_default();
     Ok(data)
+}
+
+/// Whether the shards' tokens are the model's: by its tokenizer where that is known, else by what its configuration says.
+fn same_tokenizer(shards: &Path, checkpoint: &Path, model: &ModelConfig) -> Result<()> {
+    let theirs = Manifest::read(shards)?.tokenizer;
+    let (same, ours) = match tokenizer::of(checkpoint, None, model) {
+        Ok(own) => (*own.identity() == theirs, own.identity().words()),
+        Err(_) => (
+            theirs.vocabulary as usize <= model.vocabulary
+                && model.eos_id.is_none_or(|eos| eos == theirs.eos),
+            format!("{} ids, end of document {:?}", model.vocabulary, model.eos_id),
+        ),
+    };
+    if same {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "{} was tokenised with another tokenizer ({}) than the model's ({ours})",
+        shards.display(),
+        theirs.words()
+    )))
 }
 
 /// `train.only` for what the arguments ask to train; nothing where that is everything.

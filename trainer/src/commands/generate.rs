@@ -10,10 +10,10 @@ use serde::Serialize;
 
 use super::device::{self, Start, Work};
 use crate::checkpoint::{folder, hf, tokenizer};
-use crate::cli::Generate;
+use crate::cli::{Generate, Pool};
 use crate::data::Tokenizer;
 use crate::error::{Error, Result};
-use crate::generate::{Decoder, Sampler, Sampling, Stream};
+use crate::generate::{Decoder, Sampler, Sampling, Stream, leave_out_empty};
 use crate::model::ModelConfig;
 use crate::subset::run;
 
@@ -67,12 +67,16 @@ fn generate<B: Backend>(backend: Arc<B>, args: &Generate, mut sampler: Sampler) 
     let (config, _) = hf::read_config(&checkpoint)?;
     let tokenizer = tokenizer::of(&checkpoint, args.tokenizer.as_deref(), &config)?;
     let prompt = prompt(&args.prompt, &tokenizer, &config)?;
+    let pool = pool_size(args, &config)?;
     let longest = config.max_positions.min(prompt.len().saturating_add(args.tokens));
-    let capacity = Decoder::<B>::capacity(1, longest);
+    let mut capacity = Decoder::<B>::capacity(&config, 1, longest);
+    if args.pool_size.is_some() {
+        // All of the prompt chooses the pool, at once.
+        capacity.tokens = capacity.tokens.max(prompt.len());
+    }
     let mut model = run::load(&checkpoint, args.experts.as_deref(), backend, capacity)?;
-    if let Some(size) = args.pool_size {
-        let pool = run::pool_of(&mut model, &prompt, size)?;
-        model.set_experts(Some(&pool.kept()))?;
+    if let Some(size) = pool {
+        run::use_pool_of(&mut model, &prompt, size)?;
     }
     let mut decoder = Decoder::new(model, 1)?;
     let mut out = std::io::stdout().lock();
@@ -109,6 +113,12 @@ fn generate<B: Backend>(backend: Arc<B>, args: &Generate, mut sampler: Sampler) 
         if decoder.room(0) == 0 {
             break Stop::Positions;
         }
+        if let Some(size) =
+            pool.filter(|_| args.pool == Pool::SoFar && tokens.is_multiple_of(args.pool_every))
+        {
+            let text = [decoder.tokens(0), &[next]].concat();
+            run::use_pool_of(decoder.model_mut(), &text, size)?;
+        }
         logits = decoder.extend(&[(0, &[next])])?.swap_remove(0);
     };
     let ms_per_token = (tokens > 1).then(|| milliseconds(start) / (tokens - 1) as f64);
@@ -134,6 +144,25 @@ fn generate<B: Backend>(backend: Arc<B>, args: &Generate, mut sampler: Sampler) 
     Ok(())
 }
 
+/// Routed experts of the pool; none = no pools.
+fn pool_size(args: &Generate, config: &ModelConfig) -> Result<Option<u32>> {
+    let refuse = |message: &str| Err(Error::Usage(message.into()));
+    match (args.pool, args.pool_size) {
+        (Pool::None, None) => Ok(None),
+        (Pool::None, Some(_)) => refuse("--pool-size needs --pool prompt or so-far"),
+        (Pool::Document, _) => {
+            refuse("a text that is being written is not there as a whole; --pool so-far uses what is")
+        }
+        (Pool::Prompt | Pool::SoFar, None) => refuse("--pool needs --pool-size"),
+        (Pool::SoFar, _) if args.pool_every == 0 => refuse("--pool-every must be positive"),
+        (Pool::SoFar, _) if config.moe_layers().any(|(_, moe)| moe.smoothing.is_some()) => refuse(
+            "the model's routers smooth over tokens, and what they remember of the last ones belongs to one pool; use \
+             --pool prompt",
+        ),
+        (Pool::Prompt | Pool::SoFar, size) => Ok(size),
+    }
+}
+
 /// The tokens to begin with. An empty text begins as a document does: after the end of another.
 fn prompt(text: &str, tokenizer: &Tokenizer, config: &ModelConfig) -> Result<Vec<u32>> {
     let mut ids = tokenizer.encode(text).map_err(Error::Usage)?;
@@ -148,16 +177,6 @@ fn prompt(text: &str, tokenizer: &Tokenizer, config: &ModelConfig) -> Result<Vec
         )));
     }
     Ok(ids)
-}
-
-/// Ids that stand for no text, such as rows that only fill up the table, are never drawn; the end of a document is.
-fn leave_out_empty(logits: &mut [f64], tokenizer: &Tokenizer) {
-    let lengths = tokenizer.byte_lengths();
-    for (id, logit) in logits.iter_mut().enumerate() {
-        if id != tokenizer.identity().eos as usize && lengths.get(id).is_none_or(|&length| length == 0) {
-            *logit = f64::NEG_INFINITY;
-        }
-    }
 }
 
 fn milliseconds(since: Instant) -> f64 {

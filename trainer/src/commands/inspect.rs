@@ -41,12 +41,13 @@ fn checkpoint(path: &Path, tensors: bool) -> Result<Value> {
         .iter()
         .map(|kind| match kind {
             FeedForward::Moe(moe) => format!(
-                "{} experts of width {}, top {}{}{}",
+                "{} experts of width {}, top {}{}{}{}",
                 moe.experts,
                 moe.hidden,
                 moe.top_k,
                 if moe.shared > 0 { format!(", {} shared", moe.shared) } else { String::new() },
                 if moe.smoothing.is_some() { ", smoothed" } else { "" },
+                moe.kept.as_ref().map_or(String::new(), |kept| format!(", kept of {}", kept.of + moe.shared)),
             ),
             FeedForward::Dense(dense) => format!("dense of width {}", dense.hidden),
         })

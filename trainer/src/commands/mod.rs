@@ -1,6 +1,8 @@
 //! One file a command.
 
+mod analyse;
 mod bench;
+mod benchmarks;
 mod data;
 mod device;
 mod eval;
@@ -9,9 +11,11 @@ mod generate;
 mod grow;
 mod inspect;
 mod merge;
+mod monitor;
 mod plan;
 mod pretrain;
 mod prune;
+mod report;
 mod retention;
 mod select;
 mod show_config;
@@ -34,6 +38,9 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Bench(args) => bench::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Analyse(args) => analyse::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Monitor(args) => monitor::run(args),
         Command::Retention(args) => retention::run(args),
         Command::Finetune(args) => finetune::run(args),
         Command::Merge(args) => merge::run(args),

@@ -1,8 +1,10 @@
 //! Models on text they were not trained on.
 //!
 //! [`held_out`] measures bits per byte by domain, during training and after it; [`text`] finds the text for a checkpoint;
-//! [`retention`] measures subsets of the experts.
+//! [`requests`] answers benchmarks; [`retention`] measures subsets of the experts; [`ngram`] is what a model must beat.
 
 pub mod held_out;
+pub mod ngram;
+pub mod requests;
 pub mod retention;
 pub mod text;

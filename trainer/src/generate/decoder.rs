@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use emo::Backend;
 
 use crate::error::{Error, Result};
-use crate::model::{Capacity, Inputs, Model, Piece};
+use crate::model::{Capacity, Inputs, Model, ModelConfig, Piece};
 
 /// Tokens of prompts that pass through the model at once: enough to keep it busy, and memory for no more.
 const CHUNK: usize = 512;
@@ -25,11 +25,12 @@ pub struct Decoder<B: Backend> {
 }
 
 impl<B: Backend> Decoder<B> {
-    /// Memory that a model needs for `sequences` sequences of at most `longest` tokens.
+    /// Memory that a model of `config` needs for `sequences` sequences of at most `longest` tokens.
     #[must_use]
-    pub fn capacity(sequences: usize, longest: usize) -> Capacity {
+    pub fn capacity(config: &ModelConfig, sequences: usize, longest: usize) -> Capacity {
         // Without a cache a whole sequence passes through at once.
-        let tokens = if B::CACHED_ATTENTION { longest.min(CHUNK).max(sequences) } else { longest };
+        let remembers = B::CACHED_ATTENTION && !config.routes_ahead();
+        let tokens = if remembers { longest.min(CHUNK).max(sequences) } else { longest };
         Capacity { tokens, longest, domains: 0, redundancy: false, backward: false }
     }
 
@@ -52,6 +53,11 @@ impl<B: Backend> Decoder<B> {
     #[must_use]
     pub fn model(&self) -> &Model<B> {
         &self.model
+    }
+
+    /// The model, to be told which experts it may use from here on.
+    pub fn model_mut(&mut self) -> &mut Model<B> {
+        &mut self.model
     }
 
     /// The model, to be used for something else.

@@ -5,5 +5,5 @@ mod sample;
 mod text;
 
 pub use decoder::Decoder;
-pub use sample::{Sampler, Sampling};
+pub use sample::{Sampler, Sampling, leave_out_empty};
 pub use text::Stream;

@@ -3,6 +3,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::data::Tokenizer;
 use crate::error::{Error, Result};
 
 /// How tokens are drawn.
@@ -74,6 +75,16 @@ impl Sampler {
             }
         }
         Ok(order[last] as u32)
+    }
+}
+
+/// Ids that stand for no text, such as rows that only fill up the table, are never drawn; the end of a document is.
+pub fn leave_out_empty(logits: &mut [f64], tokenizer: &Tokenizer) {
+    let lengths = tokenizer.byte_lengths();
+    for (id, logit) in logits.iter_mut().enumerate() {
+        if id != tokenizer.identity().eos as usize && lengths.get(id).is_none_or(|&length| length == 0) {
+            *logit = f64::NEG_INFINITY;
+        }
     }
 }
 

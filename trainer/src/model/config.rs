@@ -355,6 +355,11 @@ impl ModelConfig {
         Ok(config)
     }
 
+    /// Whether the routing of some layer depends on later tokens (centred smoothing).
+    pub fn routes_ahead(&self) -> bool {
+        self.moe_layers().any(|(_, moe)| moe.smoothing.is_some_and(|smoothing| smoothing.ahead > 0))
+    }
+
     /// Whether the sizes fit together; the error names the field.
     pub fn validate(&self) -> Result<()> {
         for (field, size) in [

@@ -15,6 +15,7 @@ mod layout;
 mod objective;
 mod parameters;
 mod past;
+mod probe;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -261,8 +262,7 @@ impl<B: Backend> Model<B> {
     /// Whether sequences of this model can grow without being computed again: the backend attends to cached keys, and
     /// routing does not look ahead.
     pub fn remembers(&self) -> bool {
-        let ahead = |moe: &Moe| moe.smoothing.is_some_and(|smoothing| smoothing.ahead > 0);
-        B::CACHED_ATTENTION && !self.config.moe_layers().any(|(_, moe)| ahead(moe))
+        B::CACHED_ATTENTION && !self.config.routes_ahead()
     }
 
     /// Makes room to remember `sequences` sequences, see [`Model::extend`].

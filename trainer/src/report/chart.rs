@@ -117,7 +117,10 @@ impl LineChart {
             out,
             "<line class=\"axis\" x1=\"{left}\" x2=\"{right}\" y1=\"{bottom}\" y2=\"{bottom}\"/>"
         );
-        for (value, label) in xs.ticks(((frame.right - frame.left) / 90.0) as usize) {
+        // Steps and layers have no halves.
+        let whole = self.series.iter().flat_map(|series| &series.points).all(|(x, _)| x.fract() == 0.0);
+        let ticks = xs.ticks(((frame.right - frame.left) / 90.0) as usize);
+        for (value, label) in ticks.into_iter().filter(|(value, _)| !whole || value.fract() == 0.0) {
             let _ = writeln!(
                 out,
                 "<text class=\"tick x\" x=\"{}\" y=\"{}\">{}</text>",

@@ -1,4 +1,5 @@
-//! `report.html`: one run on one page, without scripts and without the network.
+//! Pages that people read: `report.html`, one run without scripts and without the network, and the page of
+//! `trainer analyse` ([`render_analysis`]), which has a little script of its own to search with and is whole without it.
 //!
 //! [`RunReport`] is everything the page shows; [`render`] makes the page of it and [`write()`] does both for a run's folder:
 //!
@@ -8,6 +9,7 @@
 //! | `run.json` | [`RunInfo`]: title and configuration | the folder's name, no configuration table |
 //! | `routing.json` | [`RoutingCounts`] of the last validation | no expert section |
 
+mod analysis;
 mod bars;
 mod chart;
 mod colour;
@@ -16,6 +18,7 @@ mod heatmap;
 mod html;
 mod page;
 mod routing;
+mod runs;
 mod scale;
 mod sections;
 
@@ -23,11 +26,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use analysis::render as render_analysis;
 pub use bars::{BarGroup, GroupedBars};
 pub use chart::{LineChart, Look, Series};
 pub use html::escape;
 pub use page::render;
 pub use routing::{LayerRouting, RoutingCounts};
+pub use runs::{Baseline, render_runs};
 pub use scale::Scale;
 
 use crate::metrics::{MetricsError, Record, StepRecord, ValidRecord, read_records};
@@ -40,6 +45,9 @@ pub struct RunInfo {
     pub title: String,
     /// Settings worth reading, in order: name and value.
     pub config: Vec<(String, String)>,
+    /// What the run was made with: name and value.
+    #[serde(default)]
+    pub environment: Vec<(String, String)>,
 }
 
 /// All that a report shows.
@@ -89,7 +97,7 @@ impl RunReport {
         let mut report = RunReport {
             info: optional(&folder.join("run.json"))?.unwrap_or_else(|| RunInfo {
                 title: folder.file_name().map_or("run".into(), |name| name.to_string_lossy().into_owned()),
-                config: Vec::new(),
+                ..RunInfo::default()
             }),
             ..RunReport::default()
         };

@@ -25,27 +25,31 @@ const LIGHT: [Lch; COLOURS] = [
 /// The page of `report`. Every text in it is escaped; it loads nothing and runs nothing.
 #[must_use]
 pub fn render(report: &RunReport) -> String {
-    let title = escape(&report.info.title);
-    let mut out = format!(
+    let mut body = sections::headline(report);
+    body.push_str(&sections::loss(report));
+    body.push_str(&sections::validation(report));
+    if let Some(routing) = report.routing.as_ref().filter(|routing| routing.check().is_ok()) {
+        body.push_str(&experts::section(routing));
+    }
+    body.push_str(&sections::course(report));
+    body.push_str(&sections::configuration(report));
+    body.push_str(
+        "<footer>Hover over a point, bar or cell for its value. Every step is in <code>metrics.jsonl</code>, routing counts in \
+         <code>routing.json</code>, beside this page.</footer>\n",
+    );
+    document(&report.info.title, "", &body, "")
+}
+
+/// A whole page: `css` follows the common style sheet, `end` stands after the text.
+pub(super) fn document(title: &str, css: &str, body: &str, end: &str) -> String {
+    let title = escape(title);
+    format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n<style>{}</style></head>\n\
-         <body><main>\n<header><h1>{title}</h1></header>\n",
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n<style>{}{css}</style></head>\n\
+         <body><main>\n<header><h1>{title}</h1></header>\n{body}</main>{end}</body></html>\n",
         style()
-    );
-    out.push_str(&sections::headline(report));
-    out.push_str(&sections::loss(report));
-    out.push_str(&sections::validation(report));
-    if let Some(routing) = report.routing.as_ref().filter(|routing| routing.check().is_ok()) {
-        out.push_str(&experts::section(routing));
-    }
-    out.push_str(&sections::course(report));
-    out.push_str(&sections::configuration(report));
-    out.push_str(
-        "<footer>Hover over a point, bar or cell for its value. Every step is in <code>metrics.jsonl</code>, routing counts in \
-         <code>routing.json</code>, beside this page.</footer>\n</main></body></html>\n",
-    );
-    out
+    )
 }
 
 fn style() -> String {

@@ -15,7 +15,7 @@ use crate::progress::{duration, si};
 const TABLE_ROWS: usize = 24;
 
 /// The colour of what is only there to compare with.
-const GREY: usize = 7;
+pub(super) const GREY: usize = 7;
 
 /// The figures that answer "how did it go?".
 pub(super) fn headline(report: &RunReport) -> String {
@@ -51,12 +51,12 @@ pub(super) fn headline(report: &RunReport) -> String {
     out
 }
 
-fn over_steps(report: &RunReport, value: impl Fn(&StepRecord) -> f64) -> Vec<(f64, f64)> {
+pub(super) fn over_steps(report: &RunReport, value: impl Fn(&StepRecord) -> f64) -> Vec<(f64, f64)> {
     report.steps.iter().map(|record| (record.step as f64, value(record))).collect()
 }
 
 /// Steps after which a smoothed line's weights halve: a hundredth of the run.
-fn half_life(report: &RunReport) -> f64 {
+pub(super) fn half_life(report: &RunReport) -> f64 {
     (report.steps.len() as f64 / 100.0).clamp(1.0, 200.0)
 }
 
@@ -281,7 +281,7 @@ pub(super) fn configuration(report: &RunReport) -> String {
         return String::new();
     }
     let mut out = String::from("<section><h2>Configuration</h2>\n<dl class=\"config\">");
-    for (name, value) in &report.info.config {
+    for (name, value) in report.info.config.iter().chain(&report.info.environment) {
         let _ = write!(out, "<div><dt>{}</dt><dd>{}</dd></div>", escape(name), escape(value));
     }
     out.push_str("</dl></section>\n");

@@ -19,6 +19,7 @@ use crate::checkpoint::state::{CONFIG, OPTIMISER, STATE};
 use crate::checkpoint::weights::{Part, Weights, Written, expert_name, part, stored};
 use crate::checkpoint::{self, safetensors};
 
+use crate::config::Router;
 use crate::error::{Error, Result};
 use crate::evaluate::text::run_config;
 use crate::model::{FeedForward, Init, Layout, ModelConfig, Tensor, initial_values};
@@ -163,16 +164,23 @@ pub fn grow(from: &Path, out: &Path, settings: &Settings, progress: impl FnMut(u
         std::fs::copy(from.join(STATE), out.join(STATE)).map_err(Error::io("copy", from.join(STATE)))?;
     }
     if let Some(mut config) = run_config(from)? {
-        if config.router.pool_max >= config.router.experts - config.router.shared {
-            config.router.pool_max = settings.experts;
-        }
-        config.router.experts = settings.experts;
-        config.router.top_k = settings.top_k.unwrap_or(config.router.top_k);
+        grow_router(&mut config.router, settings);
         let path = out.join(CONFIG);
         std::fs::write(&path, config.to_toml()?).map_err(Error::io("write", &path))?;
     }
     let layers = before.moe_layers().map(|(layer, _)| origins[layer].new.clone());
     Ok(Grown { written, moments, origins: layers.collect() })
+}
+
+/// The run's router afterwards: pools that could be all experts still can, and none is smaller than what a token uses.
+fn grow_router(router: &mut Router, settings: &Settings) {
+    if router.pool_max >= router.experts.saturating_sub(router.shared) {
+        router.pool_max = settings.experts;
+    }
+    router.experts = settings.experts;
+    router.top_k = settings.top_k.unwrap_or(router.top_k);
+    let used = router.top_k.saturating_sub(router.shared);
+    (router.pool_min, router.pool_max) = (router.pool_min.max(used), router.pool_max.max(used));
 }
 
 /// The model afterwards.

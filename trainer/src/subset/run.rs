@@ -63,3 +63,12 @@ pub fn pool_of<B: Backend>(model: &mut Model<B>, text: &[u32], size: u32) -> Res
         (0..routed as u32).filter(kept).collect()
     })
 }
+
+/// Lets the model use only the pool of a text, [`pool_of`], from here on.
+///
+/// # Errors
+/// Those of [`pool_of`].
+pub fn use_pool_of<B: Backend>(model: &mut Model<B>, text: &[u32], size: u32) -> Result<()> {
+    let pool = pool_of(model, text, size)?;
+    Ok(model.set_experts(Some(&pool.kept()))?)
+}

