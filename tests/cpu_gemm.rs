@@ -199,6 +199,59 @@ fn same_bits<T: Storage>() {
     }
 }
 
+/// Groups of few rows read their weights where they lie; one group alone, of as many rows, has them packed.
+#[test]
+fn groups_of_few_rows_have_the_bits_of_packed_weights() {
+    few_rows::<f32>();
+    few_rows::<bf16>();
+}
+
+fn few_rows<T: Storage>() {
+    let sizes = [1, 0, 9, 33, 40, 112];
+    let rows: usize = sizes.iter().sum();
+    for (n, k) in [(224, 64), (96, 130), (64, 61), (300, 7)] {
+        let offsets = offsets(&sizes);
+        let (x, dy) = (values::<T>(rows * k, 1), values::<T>(rows * n, 2));
+        let (w, before) = (values::<T>(sizes.len() * n * k, 3), values::<T>(rows * k, 4));
+        for isa in Isa::available() {
+            let threads = Threads::new(2).unwrap();
+            let machine = Machine { threads: &threads, isa };
+            // The products of the groups `first..first + groups`, whose rows are numbered from 0.
+            let products = |first: usize, offsets: &[u32]| {
+                let (groups, count) = (offsets.len() - 1, offsets[offsets.len() - 1] as usize);
+                let start = sizes[..first].iter().sum::<usize>();
+                let shape = grouped_gemm::Shape { offsets, n, k };
+                let mut workspace = vec![0.0; grouped_gemm::workspace_len::<T>(groups, n, k, 2)];
+                let weights = &w[first * n * k..][..groups * n * k];
+                let mut y = vec![T::from_f32(7.0); count * n];
+                let gathered = Gather::all(&x[start * k..][..count * k]);
+                grouped_gemm::forward(machine, shape, gathered, weights, &mut y, &mut workspace).unwrap();
+                let mut dx = before[start * k..][..count * k].to_vec();
+                let gathered = Gather::all(&dy[start * n..][..count * n]);
+                for accumulate in [true, false, true] {
+                    grouped_gemm::dgrad(
+                        machine,
+                        shape,
+                        gathered,
+                        weights,
+                        &mut dx,
+                        accumulate,
+                        &mut workspace,
+                    )
+                    .unwrap();
+                }
+                [y, dx].map(|part| part.iter().map(|x| x.to_f32().to_bits()).collect::<Vec<_>>())
+            };
+            let together = products(0, &offsets);
+            let alone: Vec<_> = (0..sizes.len()).map(|g| products(g, &[0, sizes[g] as u32])).collect();
+            for (part, together) in together.iter().enumerate() {
+                let alone: Vec<u32> = alone.iter().flat_map(|parts| parts[part].clone()).collect();
+                assert!(*together == alone, "{isa:?}, n {n}, k {k}, part {part}");
+            }
+        }
+    }
+}
+
 #[test]
 fn linear_agrees_with_f64() {
     linear_products::<f32>();

@@ -3,6 +3,7 @@
 use super::isa::Isa;
 use super::simd::{Kernel, Simd, Storage};
 use super::threads::Threads;
+use half::bf16;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -11,13 +12,19 @@ use std::time::{Duration, Instant};
 pub struct Peak {
     /// f32 fused multiply-add throughput in 10^9 FLOP/s, one FMA counting as two.
     pub gflops: f64,
+    /// The same of pairs of bf16; of f32 where the processor has no such instruction.
+    pub bf16_gflops: f64,
     /// Copying between buffers far larger than the caches, in 10^9 bytes/s, reads and writes both counted.
     pub copy_gb_s: f64,
 }
 
-/// Measures both rates, about `duration` each.
+/// Measures the rates, about `duration` each.
 pub fn measure(threads: &Threads, isa: Isa, duration: Duration) -> Peak {
-    Peak { gflops: fma_gflops(threads, isa, duration), copy_gb_s: copy_gb_s(threads, duration) }
+    Peak {
+        gflops: fma_gflops(threads, isa, duration),
+        bf16_gflops: gflops::<bf16>(threads, isa, duration),
+        copy_gb_s: copy_gb_s(threads, duration),
+    }
 }
 
 /// The f32 multiply-add throughput of all threads together in GFLOP/s, measured for about `duration`.
@@ -125,6 +132,7 @@ mod tests {
     fn rates_are_positive() {
         let peak = measure(&Threads::new(2).unwrap(), Isa::detect(), Duration::from_millis(2));
         assert!(peak.gflops > 0.0 && peak.gflops.is_finite());
+        assert!(peak.bf16_gflops > 0.0 && peak.bf16_gflops.is_finite());
         assert!(peak.copy_gb_s > 0.0 && peak.copy_gb_s.is_finite());
     }
 }

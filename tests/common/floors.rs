@@ -14,6 +14,7 @@ use emo::ops::{
 /// What must be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Floor {
+    /// Arithmetic, by the rule above.
     pub flops: usize,
     /// Where everything is of four bytes.
     pub bytes: usize,

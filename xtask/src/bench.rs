@@ -21,38 +21,62 @@ pub struct Row {
     pub bytes: f64,
 }
 
-/// What the machine reaches with nothing but multiply-adds, and with nothing but copying.
+/// What the machine reaches with nothing but multiply-adds, of f32 and of pairs of bf16, and with nothing but copying.
 struct Peaks {
     threads: usize,
     gflops: f64,
+    bf16_gflops: f64,
     gigabytes: f64,
+}
+
+/// What activations and matrices are held in while the benches run.
+#[derive(Clone, Copy, PartialEq)]
+enum Storage {
+    F32,
+    Bf16,
 }
 
 /// Runs the benches and prints the table; without a filter it also becomes docs/benchmarks.md's machine-written part.
 pub fn run(filter: Option<&str>, threads: Option<usize>) -> Result<(), String> {
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    // Before and after: another process may be busy during one of them.
-    let before = peaks(threads)?;
-    let started = SystemTime::now();
-    let mut arguments = vec!["bench", "--locked", "-p", "emo", "--benches", "--"];
-    arguments.extend(filter);
     let folder = step::root().join("target/criterion");
-    let mut command = step::cargo(&arguments);
-    // Where criterion writes is said, so that it is where the rows are read, whatever the build folder.
-    command.env("EMO_BENCH_THREADS", threads.to_string()).env("CRITERION_HOME", &folder);
-    step::run("bench", &mut command)?;
-    let peaks = before.max(&peaks(threads)?);
-    let rows = rows(&folder, started)?;
-    let table = table(&rows, &peaks);
-    println!("\n{table}");
-    if filter.is_none() { write(&table) } else { Ok(()) }
+    let mut text = String::new();
+    for storage in [Storage::F32, Storage::Bf16] {
+        // Before and after: another process may be busy during one of them.
+        let before = peaks(threads)?;
+        let started = SystemTime::now();
+        let mut arguments = vec!["bench", "--locked", "-p", "emo"];
+        match (storage, filter) {
+            (Storage::Bf16, None) => {
+                arguments.extend(BF16_BENCHES.iter().flat_map(|bench| ["--bench", bench]))
+            }
+            _ => arguments.push("--benches"),
+        }
+        arguments.push("--");
+        arguments.extend(filter);
+        let mut command = step::cargo(&arguments);
+        let device = if storage == Storage::F32 { "cpu" } else { "cpu-bf16" };
+        command.env("EMO_BENCH_THREADS", threads.to_string()).env("EMO_BENCH_DEVICE", device);
+        // Where criterion writes is said, so that it is where the rows are read, whatever the build folder.
+        command.env("CRITERION_HOME", &folder);
+        step::run("bench", &mut command)?;
+        let peaks = before.max(&peaks(threads)?);
+        text.push_str(&table(&rows(&folder, started)?, &peaks, storage));
+        text.push('\n');
+    }
+    println!("\n{text}");
+    if filter.is_none() { write(text.trim_end()) } else { Ok(()) }
 }
+
+/// The benches of what bf16 makes different: the ops with products.
+const BF16_BENCHES: [&str; 4] = ["attention", "experts", "grouped_gemm", "linear"];
 
 impl Peaks {
     fn max(&self, other: &Self) -> Self {
         Self {
             threads: self.threads,
             gflops: self.gflops.max(other.gflops),
+            bf16_gflops: self.bf16_gflops.max(other.bf16_gflops),
             gigabytes: self.gigabytes.max(other.gigabytes),
         }
     }
@@ -63,7 +87,7 @@ fn peaks(threads: usize) -> Result<Peaks, String> {
     let pool = Threads::new(threads).map_err(|error| error.to_string())?;
     let measure = || {
         let peak = peak::measure(&pool, Isa::detect(), Duration::from_millis(60));
-        Peaks { threads, gflops: peak.gflops, gigabytes: peak.copy_gb_s }
+        Peaks { threads, gflops: peak.gflops, bf16_gflops: peak.bf16_gflops, gigabytes: peak.copy_gb_s }
     };
     Ok((0..8).fold(measure(), |best, _| best.max(&measure())))
 }
@@ -110,11 +134,16 @@ fn measured(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn table(rows: &[Row], peaks: &Peaks) -> String {
+fn table(rows: &[Row], peaks: &Peaks, storage: Storage) -> String {
+    let (name, peak) = match storage {
+        Storage::F32 => ("f32", peaks.gflops),
+        Storage::Bf16 => ("bf16", peaks.bf16_gflops),
+    };
     let mut out = format!(
-        "Measured peaks in the same run, {} threads: {:.0} GFLOP/s f32 multiply-add, {:.1} GB/s copy.\n\n\
+        "Activations and matrices in {name}. Measured peaks in the same run, {} threads: {peak:.0} GFLOP/s {name} \
+         multiply-add, {:.1} GB/s copy.\n\n\
          | case | time | GFLOP/s | of peak | GB/s | of copy |\n|---|---:|---:|---:|---:|---:|\n",
-        peaks.threads, peaks.gflops, peaks.gigabytes
+        peaks.threads, peaks.gigabytes
     );
     for row in rows {
         let (gflops, gigabytes) = (row.flops / row.seconds * 1e-9, row.bytes / row.seconds * 1e-9);
@@ -123,7 +152,7 @@ fn table(rows: &[Row], peaks: &Peaks) -> String {
             "| {} | {} | {gflops:.1} | {:.0} % | {gigabytes:.1} | {:.0} % |",
             row.name,
             duration(row.seconds),
-            100.0 * gflops / peaks.gflops,
+            100.0 * gflops / peak,
             100.0 * gigabytes / peaks.gigabytes,
         );
     }
@@ -140,7 +169,7 @@ pub fn duration(seconds: f64) -> String {
 
 fn write(table: &str) -> Result<(), String> {
     let header = format!("Command: `cargo xtask bench`; machine: {}; commit: {}.", machine(), commit());
-    write_part("cargo xtask bench", &format!("{header}\n\n{table}"))
+    write_part("cargo xtask bench", &format!("{header}\n\n{table}\n"))
 }
 
 /// Replaces the part of docs/benchmarks.md between the markers of this command.

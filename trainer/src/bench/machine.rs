@@ -5,7 +5,6 @@ use std::time::Duration;
 use emo::cpu::isa::Isa;
 use emo::cpu::peak;
 use emo::cpu::threads::Threads;
-use half::bf16;
 use serde::Serialize;
 
 use crate::config::Storage;
@@ -35,13 +34,16 @@ impl Machine {
     /// When the threads cannot be started.
     pub fn measure(threads: usize, isa: Isa) -> Result<Self> {
         let pool = Threads::new(threads)?;
-        let best = |rate: &dyn Fn() -> f64| (0..MEASUREMENTS).map(|_| rate()).fold(0.0, f64::max);
-        Ok(Self {
-            threads,
-            f32_gflops: best(&|| peak::gflops::<f32>(&pool, isa, MEASURE)),
-            bf16_gflops: best(&|| peak::gflops::<bf16>(&pool, isa, MEASURE)),
-            copy_gb_s: best(&|| peak::copy_gb_s(&pool, MEASURE)),
-        })
+        let once = || {
+            let peak = peak::measure(&pool, isa, MEASURE);
+            Self {
+                threads,
+                f32_gflops: peak.gflops,
+                bf16_gflops: peak.bf16_gflops,
+                copy_gb_s: peak.copy_gb_s,
+            }
+        };
+        Ok((1..MEASUREMENTS).fold(once(), |best, _| best.max(once())))
     }
 
     /// The better of two measurements, one before the work and one after.
