@@ -14,7 +14,7 @@ use emo::ops::{
 /// What must be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Floor {
-    /// Operations.
+    /// Arithmetic, by the rule above.
     pub flops: usize,
     /// Where everything is of four bytes.
     pub bytes: usize,

@@ -10,8 +10,9 @@
 //! * [`trainer::subset`] — subsets of experts: choosing, pruning, running
 //! * [`trainer::generate`] — sequences that grow over cached keys and values, sampling, streaming
 //! * [`trainer::evaluate`] — held-out text, benchmarks
+//! * [`trainer::analysis`] — what experts do: statistics of routing, clusters of tokens
 //! * [`trainer::bench`] — what share of the processor's peaks a step and its ops reach
-//! * [`trainer::report`] — metrics, progress line, report.html
+//! * [`trainer::report`] — progress line, report.html, several runs side by side, the page of an analysis
 
 use std::process::ExitCode;
 

@@ -10,7 +10,9 @@ use emo::ops::activation::Activation;
 use emo::oracle::Oracle;
 use serde_json::Value;
 use trainer::checkpoint::hf;
-use trainer::generate::{Decoder, Sampler, Sampling};
+use trainer::data::Tokenizer;
+use trainer::data::tokenizer::Eos;
+use trainer::generate::{Decoder, Sampler, Sampling, Stream};
 use trainer::model::{
     Capacity, Dense, FeedForward, Inputs, Model, ModelConfig, Moe, NormPlacement, QkNorm, Smoothing,
 };
@@ -307,6 +309,12 @@ fn a_checkpoint_of_a_run_on_shards_has_its_tokenizer_and_needs_nothing_else() {
     run.args(["pretrain", "tiny", "--set", "data.source=shards", "--set", "data.path=shards", "--set", &eos]);
     run.args(["--set", "model.vocabulary=300", "--steps", "2", "--out", "run"]);
     succeed(&mut run);
+    let tokenizer = Tokenizer::load(place.path("tokenizer.json").to_str().unwrap(), Eos::Usual).unwrap();
+    let ids = tokenizer.encode(&"naïve 春が来た 🦀 expert token ".repeat(9)).unwrap();
+    let mut stream = Stream::new(&tokenizer);
+    let pieces: Vec<String> = ids.iter().map(|&id| stream.push(id)).collect();
+    assert!(pieces.iter().all(|piece| !piece.contains(char::REPLACEMENT_CHARACTER)), "{pieces:?}");
+    assert_eq!(pieces.concat() + &stream.finish(), tokenizer.decode(&ids));
     let found = place.checkpoint("run", 2, "tokenizer.json");
     assert!(found == std::fs::read(place.path("tokenizer.json")).unwrap());
     std::fs::rename(place.path("shards"), place.path("elsewhere")).unwrap();

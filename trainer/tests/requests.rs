@@ -182,7 +182,13 @@ fn the_command_scores_a_benchmark_as_the_model_does() {
     write(&place.path("evals/answers/bpb/requests.jsonl"), &[answer]);
     let args =
         ["eval", "--checkpoint", "model", "--requests", "evals", "--sequence", "32", "--generate", "--json"];
-    let found = summary(&succeed(place.trainer().args(args)));
+    let output = succeed(place.trainer().args(args));
+    let found = summary(&output);
+    let lines = stdout(&output);
+    let events = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let done: Vec<Value> = events.filter(|line| line["event"] == "benchmark").collect();
+    assert_eq!(done.len(), 2, "each benchmark is told when it is done");
+    assert_eq!(done[1]["metrics"], found["benchmarks"][1]["metrics"]);
     let [answers, choices_found] = &found["benchmarks"].as_array().unwrap()[..] else { panic!("{found}") };
 
     // The same by this test's own sums.

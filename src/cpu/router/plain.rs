@@ -134,12 +134,13 @@ impl Plain {
     #[inline(always)]
     pub fn top<S: Simd>(&self, s: S, i: usize, experts: &mut [u32]) -> bool {
         // Nearly always one vector of the widest kind.
-        match self.count[i] {
-            0..=LANES => self.ranked::<S, LANES>(s, i, experts),
-            ..=CANDIDATES => self.ranked::<S, CANDIDATES>(s, i, experts),
-            _ => return false,
+        let count = self.count[i];
+        if count <= LANES {
+            self.ranked::<S, LANES>(s, i, experts);
+        } else if count <= CANDIDATES {
+            self.ranked::<S, CANDIDATES>(s, i, experts);
         }
-        true
+        count <= CANDIDATES
     }
 
     /// [`Plain::top`] among the first `N` candidates: an expert's place is the number of those before it.

@@ -263,8 +263,12 @@ impl View<'_> {
 
     fn context(&self, place: Place, cosine: f64) -> Context {
         let passage = &self.sample.passages[place.passage];
-        let from = place.token.saturating_sub(AROUND);
-        let to = (place.token + AROUND + 1).min(passage.ids.len());
+        let pieces = pieces(self.tokenizer, &passage.ids);
+        // A byte within a character shows as that character, and no excerpt begins within one.
+        let at = (0..=place.token).rev().find(|&at| !pieces[at].is_empty()).unwrap_or(place.token);
+        let from = at.saturating_sub(AROUND);
+        let from = (from..at).find(|&from| !pieces[from].is_empty()).unwrap_or(at);
+        let to = (at + AROUND + 1).min(passage.ids.len());
         let strongest = |layer: &super::gather::LayerTally, token: usize| {
             // Experts that every token takes stand first and say nothing.
             let slot = layer.always.min(layer.top_k.saturating_sub(1));
@@ -273,8 +277,8 @@ impl View<'_> {
         Context {
             domain: passage.domain,
             cosine: rounded(cosine),
-            at: place.token - from,
-            pieces: pieces(self.tokenizer, &passage.ids[from..to]),
+            at: at - from,
+            pieces: pieces[from..to].to_vec(),
             experts: self
                 .gathered
                 .layers

@@ -53,10 +53,17 @@ pub fn terms(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<String> {
     terms
 }
 
-/// The character of each token of single bytes, counted once; a name for what cannot be seen.
+/// The character that each token of single bytes belongs to; a name for what cannot be seen.
 #[must_use]
 pub fn characters(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<String> {
-    pieces(tokenizer, ids).iter().map(|piece| named(piece)).collect()
+    let mut last = String::new();
+    let whole = |piece: &String| {
+        if !piece.is_empty() {
+            last = named(piece);
+        }
+        last.clone()
+    };
+    pieces(tokenizer, ids).iter().map(whole).collect()
 }
 
 /// A text without the spaces around it, or a name for what cannot be seen.
@@ -89,6 +96,11 @@ mod tests {
         let broken = pieces(&Tokenizer::bytes(), &[0xff, 0xfe, 0x61, 0x62, 0x63, 0x64, 256]);
         assert_eq!(broken.len(), 7);
         assert!(broken.concat().ends_with("bcd"), "{broken:?}");
+    }
+
+    #[test]
+    fn a_byte_is_counted_as_the_character_that_it_belongs_to() {
+        assert_eq!(characters(&Tokenizer::bytes(), &bytes("aé ")), ["a", "é", "é", "space"]);
     }
 
     #[test]

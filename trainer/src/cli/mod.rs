@@ -28,7 +28,7 @@ pub use pretrain::{Plan, Pretrain, ShowConfig, Source};
 pub use report::Report;
 pub use retention::Retention;
 pub use subset::{Prune, Select};
-pub use tuning::{Compose, Fall, Finetune, Grow, Merge, NewExperts, ShowSubset, Subset, Take, Tune};
+pub use tuning::{Compose, Fall, Finetune, Grow, Merge, NewExperts, ShowSubset, Subset, Tune};
 
 /// Pretrain EMO, a mixture-of-experts language model whose modules emerge from document boundaries.
 #[derive(Debug, Parser)]
@@ -98,7 +98,7 @@ meets the same load.")]
     /// Train a checkpoint on: all of it, its experts, or some of them alone.
     #[command(after_help = "\
 Examples:
-  trainer finetune --checkpoint runs/quickstart-0 --domain code --steps 200
+  trainer finetune --checkpoint runs/quickstart-0 --domain rust --steps 200
   trainer finetune --checkpoint pruned --data shards/maths --tune experts --train-router --out runs/maths
   trainer finetune --checkpoint runs/quickstart-0 --data shards/maths --experts maths.json --out runs/maths
 The run has a folder like any other: `trainer pretrain --resume --out DIR` goes on with it.")]

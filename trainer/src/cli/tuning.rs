@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::Device;
 use crate::config::Storage;
+use crate::subset::merge::Take;
 
 /// `trainer finetune`.
 #[derive(Debug, Args)]
@@ -124,19 +125,6 @@ pub struct Merge {
     pub json: bool,
 }
 
-/// A part of a model that a merge can take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum Take {
-    /// Routed experts.
-    Experts,
-    /// Rows of the router, its biases and taps.
-    Router,
-    /// Shared experts.
-    Shared,
-    /// Everything else: embedding, attention, norms, dense layers, head.
-    Dense,
-}
-
 /// `trainer subset`.
 #[derive(Debug, Subcommand)]
 pub enum Subset {
@@ -153,10 +141,10 @@ pub enum Subset {
     Difference(Compose),
     /// Experts that are not in the subset: with `prune` or `eval --experts` a model without a capability.
     #[command(after_help = "\
-Example, a model without the experts that maths uses most:
-  trainer select --checkpoint runs/quickstart-0 --domain maths --keep 25% --out maths.json
-  trainer subset complement maths.json --out without-maths.json
-  trainer eval --checkpoint runs/quickstart-0 --experts without-maths.json")]
+Example, a model without the experts that licences use most:
+  trainer select --checkpoint runs/quickstart-0 --domain licences --keep 25% --out licences.json
+  trainer subset complement licences.json --out without-licences.json
+  trainer eval --checkpoint runs/quickstart-0 --experts without-licences.json")]
     Complement(Compose),
     /// Print what a subset keeps of each layer.
     #[command(after_help = "Example:\n  trainer subset show maths.json")]

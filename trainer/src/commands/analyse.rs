@@ -130,6 +130,12 @@ struct Passes {
 }
 
 impl Passes {
+    /// What goes on between the passes.
+    fn say(&mut self, doing: &str) {
+        let (done, of) = (self.before, self.of);
+        self.work.advance(done as u64, doing, &Event { doing, done, of });
+    }
+
     fn hear<'a>(&'a mut self, doing: &'a str) -> impl FnMut(usize) + 'a {
         let before = self.before;
         self.before += self.tokens;
@@ -167,13 +173,14 @@ fn analyse<B: Backend>(backend: &Arc<B>, args: &Analyse) -> Result<()> {
     let capacity = gather::capacity(&sample, args.batch.saturating_mul(text.sequence));
     let mut model = hf::load(&checkpoint, Arc::clone(backend), capacity)?;
     let gathered = gather::gather(&mut model, &sample, &watched, passes.hear("routing"))?;
-    let layers = layers(&model, &gathered, &sample, args)?;
+    let layers = layers(&model, &gathered, &sample, args, &mut passes)?;
     drop(model);
     let stability = stability(backend, &earlier, &gathered, &sample, capacity, &mut passes)?;
 
     let search =
         Search { clusters: args.clusters, starts: 10, passes: 500, tolerance: 1e-6, seed: args.seed };
     let settings = Settings { search, prefix: args.prefix, contexts: 8 };
+    passes.say("clustering tokens");
     let clusters = Clusters::of(&gathered, &sample, &watched, &text.tokenizer, &settings);
     let named = run.as_deref().unwrap_or(&checkpoint);
     let analysis = Analysis {
@@ -253,9 +260,11 @@ fn layers<B: Backend>(
     gathered: &Gathered,
     sample: &Sample,
     args: &Analyse,
+    passes: &mut Passes,
 ) -> Result<Vec<LayerAnalysis>> {
     let width = model.config().width;
     let each = gathered.layers.iter().enumerate().map(|(ordinal, tally)| {
+        passes.say(&format!("comparing the experts of layer {}", tally.layer));
         let mut layer = LayerAnalysis::of(tally, sample, args.seed);
         if !tally.inputs.is_empty() {
             let output = |expert| -> Result<Vec<f64>> {

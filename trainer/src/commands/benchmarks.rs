@@ -35,13 +35,21 @@ struct Summary {
     benchmarks: Vec<Answered>,
 }
 
-/// One benchmark's results, also a line of `--json` when it is done.
-#[derive(Clone, Serialize)]
+/// A line of `--json` when a benchmark is done.
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "benchmark")]
+struct Done<'a> {
+    #[serde(flatten)]
+    answered: &'a Answered,
+}
+
+/// One benchmark's results.
+#[derive(Serialize)]
 struct Answered {
     benchmark: String,
-    /// What it is judged by, and that value.
+    /// What it is judged by, and that value; none where the model can read none of its questions.
     primary: &'static str,
-    score: f64,
+    score: Option<f64>,
     questions: usize,
     /// Questions without a choice that others have, or longer than the model can read.
     left_out: usize,
@@ -106,16 +114,18 @@ fn answer<B: Backend>(
             kept.push(question);
         }
     }
-    let name = &benchmark.name;
-    let of = items.len();
+    let asked: Vec<_> = kept
+        .iter()
+        .filter(|_| args.benchmarks.generate)
+        .filter_map(|question| Some((&question.choices[0].context[..], question.written.as_ref()?)))
+        .collect();
+    let (name, of) = (&benchmark.name, items.len() + asked.len());
     let mut work = Work::counting(Mode::choose(args.json), of as u64);
-    let logs = likelihoods(&mut model, &items, |done| {
-        work.advance(
-            done as u64,
-            &format!("{name}: {done} of {of} choices"),
-            &Event { benchmark: name, done, of },
-        );
-    })?;
+    let mut advance = |done: usize| {
+        let line = format!("{name}: {done} of {of} answers");
+        work.advance(done as u64, &line, &Event { benchmark: name, done, of });
+    };
+    let logs = likelihoods(&mut model, &items, &mut advance)?;
     let mut scored = logs.iter().zip(&items);
     let likelihoods = kept.iter().map(|question| {
         let choices = question.choices.iter().zip(&mut scored);
@@ -125,19 +135,10 @@ fn answer<B: Backend>(
         (choices.collect(), question.label)
     });
     let mut scores = score::score(&likelihoods.collect::<Vec<_>>());
-    let asked: Vec<_> = kept
-        .iter()
-        .filter(|_| args.benchmarks.generate)
-        .filter_map(|question| Some((&question.choices[0].context[..], question.written.as_ref()?)))
-        .collect();
     if !asked.is_empty() {
-        let of = asked.len();
-        let mut work = Work::counting(Mode::choose(args.json), of as u64);
         let mut decoder = Decoder::new(model, args.batch)?;
-        let texts = answers(&mut decoder, encoder, &asked, args.batch, |done| {
-            let line = format!("{name}: {done} of {of} written answers");
-            work.advance(done as u64, &line, &Event { benchmark: name, done, of });
-        })?;
+        let before = items.len();
+        let texts = answers(&mut decoder, encoder, &asked, args.batch, |done| advance(before + done))?;
         model = decoder.into_model();
         let mean = |of: &dyn Fn(&str, &[String]) -> f64| {
             let values = texts.iter().zip(&asked).map(|(text, (_, written))| of(text, &written.answers));
@@ -150,13 +151,21 @@ fn answer<B: Backend>(
     let answered = Answered {
         benchmark: name.clone(),
         primary: benchmark.primary.name(),
-        score: scores.get(&benchmark.primary).copied().unwrap_or(f64::NAN),
+        score: scores.get(&benchmark.primary).copied(),
         questions: kept.len(),
         left_out: benchmark.incomplete + benchmark.questions.len() - kept.len(),
         written: asked.len(),
         metrics: scores.iter().map(|(metric, &value)| (metric.name(), value)).collect(),
     };
+    work.finish(&Done { answered: &answered }, &format!("{name}: {}", answered.judged()));
     Ok((answered, model))
+}
+
+impl Answered {
+    /// What it is judged by, and the value.
+    fn judged(&self) -> String {
+        self.score.map_or_else(|| "nothing to score".into(), |score| format!("{} {score:.4}", self.primary))
+    }
 }
 
 /// One line a benchmark: what it is judged by, then what others report.
@@ -173,7 +182,7 @@ fn table(benchmarks: &[Answered]) -> String {
     let mut table = format!("{:<34} {:>9} {:>24}", "benchmark", "questions", "judged by");
     columns.iter().for_each(|column| table += &format!(" {column:>13}"));
     for answered in benchmarks {
-        let judged = format!("{} {:.4}", answered.primary, answered.score);
+        let judged = answered.judged();
         table += &format!("\n{:<34} {:>9} {judged:>24}", answered.benchmark, answered.questions);
         for column in columns {
             let value = answered.metrics.get(column).map_or_else(String::new, |value| format!("{value:.4}"));

@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::transfer::{Event, bytes_of, make_room};
 use crate::checkpoint::folder;
 use crate::checkpoint::state::CONFIG;
-use crate::cli::{Merge, Take};
+use crate::cli::Merge;
 use crate::error::{Error, Result};
 use crate::progress::{Mode, Work, si};
-use crate::subset::merge::{Merged, Settings, Taken, merge};
+use crate::subset::merge::{Merged, Settings, merge};
 
 /// The last JSON line.
 #[derive(Serialize)]
@@ -20,24 +20,13 @@ struct Summary {
     merged: Merged,
 }
 
-impl From<Take> for Taken {
-    fn from(take: Take) -> Self {
-        match take {
-            Take::Experts => Self::Experts,
-            Take::Router => Self::Router,
-            Take::Shared => Self::Shared,
-            Take::Dense => Self::Dense,
-        }
-    }
-}
-
 /// Merges.
 pub fn run(args: &Merge) -> Result<()> {
     let full = folder::find(&args.full)?;
     let tuned: Vec<PathBuf> = args.tuned.iter().map(|path| folder::find(path)).collect::<Result<_>>()?;
     let read: Vec<&Path> = tuned.iter().chain([&full]).map(PathBuf::as_path).collect();
     make_room(&args.out, &read, args.force)?;
-    let settings = Settings { take: args.take.iter().map(|&take| take.into()).collect(), alpha: args.alpha };
+    let settings = Settings { take: args.take.iter().copied().collect(), alpha: args.alpha };
     let mut work = Work::new(Mode::choose(args.json), bytes_of(&full)?);
     let merged = merge(&full, &tuned, &args.out, &settings, |bytes| {
         work.advance(bytes, &format!("{}B", si(bytes as f64)), &Event { written_bytes: bytes });

@@ -31,8 +31,8 @@ impl Sampler {
     /// [`Error::Usage`] for a temperature or a probability outside its range.
     pub fn new(sampling: Sampling) -> Result<Self> {
         for (name, value, low, high) in [
-            ("the temperature", sampling.temperature, 0.0, 100.0),
-            ("top-p", sampling.top_p, f64::MIN_POSITIVE, 1.0),
+            ("--temperature", sampling.temperature, 0.0, 100.0),
+            ("--top-p", sampling.top_p, f64::MIN_POSITIVE, 1.0),
         ] {
             if !(low..=high).contains(&value) {
                 return Err(Error::Usage(format!("{name} must lie between {low} and {high}, found {value}")));

@@ -182,7 +182,7 @@ fn validation(runs: &[RunReport], names: &[String], baseline: Option<&Baseline>)
 }
 
 fn course(runs: &[RunReport], names: &[String]) -> String {
-    let small = (340.0, 220.0);
+    let small = (510.0, 220.0);
     let lines = |value: fn(&StepRecord) -> f64, smoothed: bool| {
         each(runs, names, |run| {
             let raw = over_steps(run, value);
@@ -240,7 +240,7 @@ fn course(runs: &[RunReport], names: &[String]) -> String {
         ));
     }
     format!(
-        "<section><h2>Optimiser, speed and balance</h2>\n<div class=\"triple\">{}</div></section>\n",
+        "<section><h2>Optimiser, speed and balance</h2>\n<div class=\"pair\">{}</div></section>\n",
         figures.concat()
     )
 }

@@ -18,15 +18,15 @@ use crate::error::{Error, Result};
 use crate::model::{FeedForward, ModelConfig};
 
 /// What can be taken from a tuned model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Taken {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Take {
     /// Routed experts.
     Experts,
     /// Rows of the router, its biases and taps.
     Router,
     /// Shared experts.
     Shared,
-    /// Everything else.
+    /// Everything else: embedding, attention, norms, dense layers, head.
     Dense,
 }
 
@@ -34,7 +34,7 @@ pub enum Taken {
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// What is taken.
-    pub take: BTreeSet<Taken>,
+    pub take: BTreeSet<Take>,
     /// Share of the tuned values, 0 to 1.
     pub alpha: f64,
 }
@@ -119,10 +119,10 @@ pub fn merge(
     let write = |full: &mut Weights, planned: &Planned| -> checkpoint::Result<Vec<u8>> {
         let name = &planned.name;
         let taken = match part(name) {
-            Part::Expert { layer, expert, .. } if expert < routed[layer] => Taken::Experts,
-            Part::Expert { .. } => Taken::Shared,
-            Part::Router { .. } => Taken::Router,
-            Part::Dense => Taken::Dense,
+            Part::Expert { layer, expert, .. } if expert < routed[layer] => Take::Experts,
+            Part::Expert { .. } => Take::Shared,
+            Part::Router { .. } => Take::Router,
+            Part::Dense => Take::Dense,
         };
         let bytes = full.bytes(name)?;
         if !settings.take.contains(&taken) {
@@ -136,7 +136,7 @@ pub fn merge(
             .map(|tuned| tuned.pieces(planned, pieces, &routed))
             .collect::<checkpoint::Result<Vec<_>>>()?;
         let mut touched = false;
-        for (piece, values) in values.chunks_exact_mut(size).enumerate() {
+        for (piece, values) in values.chunks_exact_mut(size.max(1)).enumerate() {
             let differing: Vec<&[f64]> = theirs
                 .iter()
                 .filter_map(|theirs| theirs.get(piece)?.as_deref())
@@ -168,11 +168,11 @@ fn mix(values: &mut [f64], theirs: &[&[f64]], alpha: f64) {
 }
 
 /// Into how many pieces along its first axis a tensor of the full model is cut: a router's has one for each expert.
-fn pieces(planned: &Planned, taken: Taken, routed: &[usize]) -> usize {
+fn pieces(planned: &Planned, taken: Take, routed: &[usize]) -> usize {
     let rows = planned.shape.first().copied().unwrap_or(1);
     match (taken, part(&planned.name)) {
-        // Taps that all experts share have one row, and less experts than one there are not.
-        (Taken::Router, Part::Router { layer }) if rows >= routed[layer] => rows,
+        // Taps that all experts share are one row, and one piece.
+        (Take::Router, Part::Router { layer }) if rows >= routed[layer] => rows.max(1),
         _ => 1,
     }
 }

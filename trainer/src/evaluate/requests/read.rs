@@ -104,7 +104,7 @@ struct Generation {
 pub fn discover(paths: &[PathBuf]) -> Result<Vec<Input>> {
     let mut inputs = read::discover(paths)?;
     inputs.retain(|input| {
-        let named = paths.iter().any(|path| *path == input.path);
+        let named = paths.contains(&input.path);
         let name = input.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         named || (name.starts_with("requests.") && input.format == Format::JsonLines)
     });
