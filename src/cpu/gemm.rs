@@ -153,6 +153,8 @@ pub(crate) struct MicroKernels<T: 'static> {
     pub along: Heights<f32>,
     /// For operands laid out as [`Turned`], into f32.
     pub turned: Heights<f32>,
+    /// The same with panels of half the width.
+    pub narrow: Heights<f32>,
     /// For operands of f32 laid out as [`Unpacked`], into f32.
     pub unpacked: Heights<f32>,
 }

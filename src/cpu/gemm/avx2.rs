@@ -5,21 +5,21 @@ use super::{Along, Blocked, MicroFn, MicroKernels, Operands, Tile, Turned, Unpac
 use crate::cpu::simd::{Avx2, Storage};
 
 #[target_feature(enable = "avx2,fma,popcnt")]
-unsafe fn rows<const M: usize, L: Operands, C: Storage>(tile: &Tile<C>) {
+unsafe fn rows<const M: usize, const V: usize, L: Operands, C: Storage>(tile: &Tile<C>) {
     // SAFETY: the caller promises the features and the tile's extents.
-    unsafe { micro::tile::<_, Single, L, C, M, 2>(Avx2::new(), tile) }
+    unsafe { micro::tile::<_, Single, L, C, M, V>(Avx2::new(), tile) }
 }
 
-struct Table<L, C>(std::marker::PhantomData<(L, C)>);
+struct Table<L, C, const V: usize = 2>(std::marker::PhantomData<(L, C)>);
 
-impl<L: Operands, C: Storage> Table<L, C> {
+impl<L: Operands, C: Storage, const V: usize> Table<L, C, V> {
     const HEIGHTS: [MicroFn<C>; 6] = [
-        rows::<1, L, C>,
-        rows::<2, L, C>,
-        rows::<3, L, C>,
-        rows::<4, L, C>,
-        rows::<5, L, C>,
-        rows::<6, L, C>,
+        rows::<1, V, L, C>,
+        rows::<2, V, L, C>,
+        rows::<3, V, L, C>,
+        rows::<4, V, L, C>,
+        rows::<5, V, L, C>,
+        rows::<6, V, L, C>,
     ];
 }
 
@@ -31,6 +31,7 @@ pub(super) fn kernels<T: Storage>() -> MicroKernels<T> {
         stored: &Table::<Blocked, T>::HEIGHTS,
         along: &Table::<Along, f32>::HEIGHTS,
         turned: &Table::<Turned, f32>::HEIGHTS,
+        narrow: &Table::<Turned, f32, 1>::HEIGHTS,
         unpacked: &Table::<Unpacked, f32>::HEIGHTS,
     }
 }

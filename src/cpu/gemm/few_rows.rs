@@ -60,14 +60,17 @@ pub(super) unsafe fn turned<T: Storage>(
     packed_a: *const f32,
     scratch: &mut [f32],
     (c, ld): (*mut f32, usize),
-    between: impl FnMut(usize, usize),
+    mut between: impl FnMut(usize, usize),
 ) {
     assert!(weights.len() == n * k && rows <= MC && can_turn(micro, rows, (n, k), scratch.len()));
     let (words, nr) = (k / micro.terms, micro.nr);
+    // A last panel that is at most half full is half as wide: its empty columns would be computed too.
+    let narrow = if micro.narrow.is_empty() { 0 } else { nr / 2 };
+    let wide = if (1..=narrow).contains(&(rows % nr)) { rows - rows % nr } else { rows };
     let width = rows.next_multiple_of(nr);
     let (panels, turned_c) = scratch.split_at_mut(words * width);
     for (first, panel) in (0..rows).step_by(nr).zip(panels.chunks_exact_mut(words * nr)) {
-        let columns = nr.min(rows - first);
+        let (nr, columns) = if first < wide { (nr, nr.min(rows - first)) } else { (narrow, rows - first) };
         // SAFETY: the rows lie in `packed_a`, by the caller's promise, and the panel has `words` rows of `nr` words.
         unsafe {
             let from = packed_a.add(first * A_LD);
@@ -78,10 +81,30 @@ pub(super) unsafe fn turned<T: Storage>(
     // `width` words in scratch; and C's elements are the caller's promise.
     unsafe {
         let a = Operand { ptr: weights.as_ptr().cast(), step: words };
-        let b = Operand::blocked(panels.as_ptr());
-        let to = BlockC { ptr: turned_c.as_mut_ptr(), ld: width, alpha: 1.0, accumulate: false };
-        block::<Turned, f32>(micro.turned, nr, n, rows, words, a, b, to, between);
-        let from = turned_c.as_ptr();
+        let panel = |column: usize| Operand::blocked(panels.as_ptr().add(column * words));
+        let turned_ptr = turned_c.as_mut_ptr();
+        let to =
+            |column: usize| BlockC { ptr: turned_ptr.add(column), ld: width, alpha: 1.0, accumulate: false };
+        block::<Turned, f32>(micro.turned, nr, n, wide, words, a, panel(0), to(0), &mut between);
+        if wide < rows {
+            let between = |call, calls| {
+                if wide == 0 {
+                    between(call, calls)
+                }
+            };
+            block::<Turned, f32>(
+                micro.narrow,
+                narrow,
+                n,
+                rows - wide,
+                words,
+                a,
+                panel(wide),
+                to(wide),
+                between,
+            );
+        }
+        let from = turned_ptr.cast_const();
         Transpose::<Single<f32>> {
             src: from,
             src_ld: width,

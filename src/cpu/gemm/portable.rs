@@ -23,6 +23,7 @@ pub(super) fn kernels<T: Storage>() -> MicroKernels<T> {
         stored: &Table::<Blocked, T>::HEIGHTS,
         along: &Table::<Along, f32>::HEIGHTS,
         turned: &Table::<Turned, f32>::HEIGHTS,
+        narrow: &[],
         unpacked: &Table::<Unpacked, f32>::HEIGHTS,
     }
 }

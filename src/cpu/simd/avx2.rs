@@ -235,13 +235,16 @@ pub(super) unsafe fn wide_reduce_add([low, high]: [__m256d; 2]) -> f64 {
 pub(super) unsafe fn transpose8(src: [*const f32; 8], dst: *mut f32, dst_ld: usize) {
     // SAFETY: the caller promises AVX2, the rows and the block.
     unsafe {
-        let row = |i: usize| _mm256_loadu_ps(src[i]);
-        let store = |j: usize, v: __m256| _mm256_storeu_ps(dst.add(j * dst_ld), v);
-        let top = quad(row(0), row(1), row(2), row(3));
-        let bottom = quad(row(4), row(5), row(6), row(7));
+        // Plain loops: closures are not always compiled for the instruction set.
+        let mut rows = [_mm256_setzero_ps(); 8];
+        for i in 0..8 {
+            rows[i] = _mm256_loadu_ps(src[i]);
+        }
+        let top = quad(rows[0], rows[1], rows[2], rows[3]);
+        let bottom = quad(rows[4], rows[5], rows[6], rows[7]);
         for j in 0..4 {
-            store(j, _mm256_permute2f128_ps::<0x20>(top[j], bottom[j]));
-            store(j + 4, _mm256_permute2f128_ps::<0x31>(top[j], bottom[j]));
+            _mm256_storeu_ps(dst.add(j * dst_ld), _mm256_permute2f128_ps::<0x20>(top[j], bottom[j]));
+            _mm256_storeu_ps(dst.add((j + 4) * dst_ld), _mm256_permute2f128_ps::<0x31>(top[j], bottom[j]));
         }
     }
 }
