@@ -57,14 +57,14 @@ pub fn run(options: &Options) -> Result<(), String> {
     fs::create_dir_all(&out).map_err(|error| format!("{}: {error}", out.display()))?;
     // First seeds of all arms come first: an experiment that is stopped has something of each.
     let chosen: Vec<&'static Arm> = ARMS.iter().filter(wanted).collect();
-    chosen.iter().try_for_each(|arm| Run::new(arm, 0, &out).check(&tool))?;
+    chosen.iter().try_for_each(|arm| Run::new(arm, 0, &out, options.quick).check(&tool))?;
     let most = chosen.iter().map(|arm| seeds(arm)).max().unwrap_or(0);
     let mut results: Vec<(&'static Arm, Vec<Measured>)> =
         chosen.iter().map(|&arm| (arm, Vec::new())).collect();
     for seed in 0..most {
         for (arm, found) in &mut results {
             if seed < seeds(arm) {
-                let run = Run::new(arm, seed, &out);
+                let run = Run::new(arm, seed, &out, options.quick);
                 println!("\n== {}", run.name());
                 run.train(&tool, &text, steps)?;
                 found.push(run.measure(&tool, &text)?);

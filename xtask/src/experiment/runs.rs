@@ -11,8 +11,8 @@ use super::tool::Tool;
 
 /// Shares of the experts that are kept.
 pub const KEEP: [&str; 4] = ["50%", "25%", "12.5%", "6.25%"];
-/// The share at which subsets are tuned, and speed and size are measured.
-const TUNED: [&str; 2] = ["25%", "12.5%"];
+/// Shares at which subsets are tuned with `--quick`.
+const QUICKLY_TUNED: [&str; 1] = ["12.5%"];
 /// Pool sizes at which the whole model is measured, chosen by a document's first tokens.
 const POOL_SIZES: &str = "7,15,31";
 /// Those tokens.
@@ -27,6 +27,7 @@ pub struct Run<'a> {
     folder: PathBuf,
     /// `Subsets::All` only for the first seed.
     subsets: Subsets,
+    tuned: &'static [&'static str],
 }
 
 /// What was measured on a run; null where it was not.
@@ -50,9 +51,10 @@ pub struct Measured {
 
 impl<'a> Run<'a> {
     /// A run below `out`.
-    pub fn new(arm: &'a Arm, seed: u64, out: &Path) -> Self {
+    pub fn new(arm: &'a Arm, seed: u64, out: &Path, quick: bool) -> Self {
         let subsets = if seed > 0 && arm.subsets == Subsets::All { Subsets::Curve } else { arm.subsets };
-        Self { arm, seed, folder: out.join("runs").join(format!("{}-{seed}", arm.name)), subsets }
+        let tuned: &[&str] = if quick { &QUICKLY_TUNED } else { &KEEP };
+        Self { arm, seed, folder: out.join("runs").join(format!("{}-{seed}", arm.name)), subsets, tuned }
     }
 
     /// Its name.
@@ -176,7 +178,7 @@ impl<'a> Run<'a> {
         let mut found = Vec::new();
         let part = |name: &str| text.part(name).display().to_string();
         let (tune, valid, test) = (part("tune"), part("valid"), part("test"));
-        for keep in TUNED {
+        for &keep in self.tuned {
             for domain in &text.domains {
                 let model = self.prune(tool, text, domain, keep)?;
                 let name = format!("{domain}-{}", keep.trim_end_matches('%'));
