@@ -15,6 +15,8 @@ use trainer::config::Config;
 fn small(more: &[&str]) -> Config {
     let mut set = vec![
         "data.source=random",
+        "validation.rows=0",
+        "validation.every=0",
         "model.vocabulary=100",
         "router.experts=9",
         "router.top_k=3",

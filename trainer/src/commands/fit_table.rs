@@ -46,12 +46,17 @@ pub fn print(fit: &Fit, job: &Job<'_>) {
                 println!("  fastest: {}", words(fastest));
             }
         }
-        (_, _, Some(nearest)) => println!(
-            "  does not fit: even {} lacks {} on a device. What helps: more devices, a smaller `train.micro_batch`, \
-             `train.storage = \"bf16\"`",
-            place(nearest),
-            bytes(nearest.short_bytes as f64)
-        ),
+        (_, _, Some(nearest)) => {
+            let smaller = (nearest.micro_batch > 1).then_some(", a smaller `train.micro_batch`");
+            let rounded = (nearest.memory.copies == 0).then_some(", `train.storage = \"bf16\"`");
+            println!(
+                "  does not fit: even {} lacks {} on a device. What helps: more devices{}{}",
+                place(nearest),
+                bytes(nearest.short_bytes as f64),
+                smaller.unwrap_or_default(),
+                rounded.unwrap_or_default()
+            );
+        }
         _ => {}
     }
 }
@@ -127,6 +132,7 @@ fn duration(seconds: f64) -> String {
         s if s >= 60.0 => progress::duration(s),
         s if s >= 1.0 => format!("{s:.2} s"),
         s if s >= 1e-3 => format!("{:.2} ms", s * 1e3),
+        0.0 => "0 s".into(),
         s => format!("{:.2} us", s * 1e6),
     }
 }
