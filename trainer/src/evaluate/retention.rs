@@ -130,9 +130,7 @@ impl Retention {
                     let routed = keep.routed(model.config())?;
                     let choice = Choice { method, routed: &routed, seed: grid.seed };
                     let subset = select::select(model, &sample.documents, choice, |_, _| ())?;
-                    let experts_kept: Vec<Vec<u32>> =
-                        subset.layers().iter().map(|layer| layer.experts.clone()).collect();
-                    model.set_experts(Some(&experts_kept))?;
+                    model.set_experts(Some(&subset.kept()))?;
                     for (domain, name) in domains.iter().filter(|(_, name)| grid.across || name == chosen_for)
                     {
                         let Some(valid) = held_out.domain(model, *domain)? else { continue };

@@ -4,6 +4,7 @@
 mod choice;
 mod commands;
 mod masks;
+mod retention;
 #[path = "../support/mod.rs"]
 mod support;
 
