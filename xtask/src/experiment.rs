@@ -57,6 +57,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     fs::create_dir_all(&out).map_err(|error| format!("{}: {error}", out.display()))?;
     // First seeds of all arms come first: an experiment that is stopped has something of each.
     let chosen: Vec<&'static Arm> = ARMS.iter().filter(wanted).collect();
+    chosen.iter().try_for_each(|arm| Run::new(arm, 0, &out).check(&tool))?;
     let most = chosen.iter().map(|arm| seeds(arm)).max().unwrap_or(0);
     let mut results: Vec<(&'static Arm, Vec<Measured>)> =
         chosen.iter().map(|&arm| (arm, Vec::new())).collect();

@@ -292,7 +292,9 @@ pub(crate) fn by_rows<A: Rows, F: Finish, T: Storage>(
         let (own, rest) = scratch.split_at_mut(if private { packed_len } else { 0 });
         let (packed_a, scratch_c) = rest.split_at_mut(MC * A_LD);
         // The next group is a guess; only speed depends on it.
-        let few = private && column_tiles == 1 && few_rows::few(rows_of(group).len(), n);
+        // A group that is one task: whoever computes it writes all its rows.
+        let whole = task_range.len() == rows_of(group).len() && column_tiles == 1;
+        let few = private && whole && few_rows::few(rows_of(group).len(), n);
         let (weights, next_weights) =
             (weights_of(group), weights_of((group + threads.len()).min(groups - 1)));
         if few && stored == Weights::Nk && few_rows::can_turn(micro, task_range.len(), (n, k), own.len()) {
@@ -304,7 +306,8 @@ pub(crate) fn by_rows<A: Rows, F: Finish, T: Storage>(
                 true => (c.as_mut_ptr().wrapping_add(rows.start * n).cast(), n),
                 false => (block, A_LD),
             };
-            // SAFETY: checked just above; C's rows belong to this task alone, and f32 is what it holds where it is written.
+            // SAFETY: `can_turn` just above; the group is this task alone (`whole`), so that C's rows are touched by no other, and
+            // f32 is what C holds where it is written; the block has room for MC rows, at least those of the group.
             unsafe {
                 let shape = (rows.len(), n, k);
                 few_rows::turned(isa, micro, weights, shape, block, own, (to, ld), |call, calls| {

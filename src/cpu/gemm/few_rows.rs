@@ -28,8 +28,7 @@ impl Operands for Unpacked {
     const B_PANELS: bool = false;
 }
 
-/// Whether `rows` rows are few for weights that turn `words` words into `n` columns: packing costs about one row's work for
-/// every ten columns it saves from being packed.
+/// Whether `rows` rows are so few beside `n` columns that packing the weights costs more than it saves.
 pub(super) fn few(rows: usize, n: usize) -> bool {
     rows <= MC && 2 * rows <= n
 }
@@ -50,8 +49,9 @@ pub(super) fn can_turn<T: Storage>(
 /// `C = A W^T` for the rows of A in `packed_a`, [`A_LD`] words apart, to where `c` points, rows `ld` apart, in f32.
 ///
 /// # Safety
-/// [`can_turn`], with `scratch` of that length; and `rows` rows of `n` elements are writable at `c` (which may be `packed_a`)
-/// and touched by no one else.
+/// [`can_turn`], with `scratch` of that length; `packed_a` holds `rows` rows of `k / terms` words; `micro` are kernels of `isa`,
+/// which this processor has; and `rows` rows of `n` elements are writable at `c` (which may be `packed_a`) and touched by no
+/// one else.
 pub(super) unsafe fn turned<T: Storage>(
     isa: Isa,
     micro: MicroKernels<T>,

@@ -16,7 +16,7 @@ use crate::model::activations::{read, upload, write};
 
 /// The expert of each slot, `top_k` different ones a token, all chosen equally often.
 fn balanced(tokens: usize, top_k: usize, experts: usize) -> Vec<u32> {
-    (0..tokens * top_k).map(|slot| ((slot / top_k * top_k + slot % top_k) % experts) as u32).collect()
+    (0..tokens * top_k).map(|slot| (slot % experts) as u32).collect()
 }
 
 /// The same where every other token has expert 0 among its choices, and no other token has.

@@ -46,6 +46,8 @@ struct Analysed {
     seconds: f64,
     /// Means over the layers.
     information_bits: f64,
+    /// The same where the domains of documents are drawn by lot: what of it is chance.
+    information_by_lot: f64,
     effective_experts: f64,
     jitter: f64,
     /// Of the clusters; none without.
@@ -170,7 +172,7 @@ fn analyse<B: Backend>(backend: &Arc<B>, args: &Analyse) -> Result<()> {
     let of = tokens * (1 + earlier.len());
     let work = progress::Work::counting(Mode::choose(args.json), of as u64);
     let mut passes = Passes { work, tokens, of, before: 0 };
-    let capacity = gather::capacity(&sample, args.batch.saturating_mul(text.sequence));
+    let capacity = gather::capacity(&sample, args.batch.saturating_mul(text.sequence).min(sample.tokens()));
     let mut model = hf::load(&checkpoint, Arc::clone(backend), capacity)?;
     let gathered = gather::gather(&mut model, &sample, &watched, passes.hear("routing"))?;
     let layers = layers(&model, &gathered, &sample, args, &mut passes)?;
@@ -210,6 +212,7 @@ fn analyse<B: Backend>(backend: &Arc<B>, args: &Analyse) -> Result<()> {
         tokens,
         seconds,
         information_bits: mean(|layer| layer.information.bits),
+        information_by_lot: mean(|layer| layer.information.by_lot),
         effective_experts: mean(|layer| layer.effective_experts.mean),
         jitter: mean(|layer| layer.jitter.mean),
         silhouette: analysis.clusters.as_ref().map(|clusters| clusters.silhouette),

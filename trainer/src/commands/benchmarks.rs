@@ -79,7 +79,7 @@ pub fn run<B: Backend>(backend: Arc<B>, args: &Eval) -> Result<()> {
         return Err(Error::Usage("--batch and --limit must be positive, and --sequence at least 2".into()));
     }
     let encoder = Encoder { tokenizer, bos: config.bos_id, longest: sequence };
-    let tokens = args.batch * sequence;
+    let tokens = args.batch.saturating_mul(sequence);
     let capacity = Capacity { tokens, longest: sequence, domains: 0, redundancy: false, backward: false };
     let mut model = run::load(&checkpoint, args.experts.as_deref(), backend, capacity)?;
     let mut benchmarks = Vec::new();

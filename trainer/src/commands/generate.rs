@@ -71,8 +71,9 @@ fn generate<B: Backend>(backend: Arc<B>, args: &Generate, mut sampler: Sampler) 
     let longest = config.max_positions.min(prompt.len().saturating_add(args.tokens));
     let mut capacity = Decoder::<B>::capacity(&config, 1, longest);
     if args.pool_size.is_some() {
-        // All of the prompt chooses the pool, at once.
-        capacity.tokens = capacity.tokens.max(prompt.len());
+        // All of the text that chooses the pool passes through at once.
+        let chooses = if args.pool == Pool::SoFar { longest } else { prompt.len() };
+        capacity.tokens = capacity.tokens.max(chooses);
     }
     let mut model = run::load(&checkpoint, args.experts.as_deref(), backend, capacity)?;
     if let Some(size) = pool {

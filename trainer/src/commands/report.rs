@@ -57,7 +57,7 @@ fn baseline(run: &Path, order: usize) -> Option<Baseline> {
     let made = || -> Result<Option<Baseline>> {
         let Some(config) = run_config(&folder::find(run)?)? else { return Ok(None) };
         let text = Text::load(&config, false)?;
-        let vocabulary = config.model.vocabulary;
+        let vocabulary = config.model_config().vocabulary;
         let bits_per_byte = ngram::by_domain(&text.train, &*text.valid, &text.domains, order, vocabulary);
         Ok((!bits_per_byte.is_empty()).then_some(Baseline { order, bits_per_byte }))
     };

@@ -5,6 +5,7 @@ use std::path::Path;
 use ::safetensors::Dtype as Stored;
 use serde::Serialize;
 
+use crate::checkpoint::state::{CONFIG, OPTIMISER, STATE};
 use crate::checkpoint::transfer::{Settings, Written, transfer};
 use crate::checkpoint::{Family, folder};
 use crate::cli::{Dtype, Export, Import, Transfer};
@@ -128,7 +129,8 @@ fn clear(out: &Path) -> Result<()> {
     let Ok(entries) = std::fs::read_dir(out) else { return Ok(()) };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name == "config.json" || (name.starts_with("model") && name.contains(".safetensors")) {
+        let weights = name.starts_with("model") && name.contains(".safetensors");
+        if weights || ["config.json", CONFIG, OPTIMISER, STATE, TOKENIZER].contains(&name.as_str()) {
             std::fs::remove_file(entry.path()).map_err(Error::io("delete", entry.path()))?;
         }
     }
@@ -144,7 +146,7 @@ pub(super) fn bytes_of(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(folder).map_err(Error::io("list", folder))?.flatten() {
         if entry.path().extension().is_some_and(|extension| extension == "safetensors")
-            && entry.file_name() != crate::checkpoint::state::OPTIMISER
+            && entry.file_name() != OPTIMISER
         {
             bytes += entry.metadata().map_err(Error::io("read", entry.path()))?.len();
         }

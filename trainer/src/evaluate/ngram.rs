@@ -69,7 +69,7 @@ impl NGram {
 }
 
 /// Bits per byte of validation text by domain, each under an n-gram model of the same domain's training text: up to 1 M tokens
-/// counted, up to 64 k predicted. Ends of documents are counted and not predicted. Domains without either text are left out.
+/// of each portion counted, up to 64 k predicted. Ends of documents are counted and not predicted. Domains without either text are left out.
 #[must_use]
 pub fn by_domain(
     train: &[Portion],

@@ -42,8 +42,10 @@ pub struct Full {
 pub struct Kept {
     /// How its experts were ranked.
     pub method: Method,
-    /// By how many documents.
+    /// By how many documents at most.
     pub documents: usize,
+    /// How many documents there were.
+    pub found: usize,
     /// Experts kept in the first layer that has experts, shared ones included, and of how many.
     pub kept: (usize, usize),
     /// The domain that the experts were chosen for.
@@ -70,7 +72,7 @@ pub struct Retention {
 pub struct MeanRise {
     /// How experts were ranked.
     pub method: Method,
-    /// By how many documents.
+    /// By how many documents at most.
     pub documents: usize,
     /// See [`Kept::kept`].
     pub kept: (usize, usize),
@@ -137,7 +139,8 @@ impl Retention {
                         let full = found.full.iter().find(|full| full.domain == *name);
                         found.subsets.push(Kept {
                             method,
-                            documents: sample.documents.len().min(count),
+                            documents: count,
+                            found: sample.documents.len(),
                             kept: (subset.layers()[0].kept(), experts),
                             chosen_for: chosen_for.clone(),
                             domain: name.clone(),
@@ -188,6 +191,7 @@ mod tests {
         let kept = |chosen_for: &str, domain: &str, kept, rise| Kept {
             method: Method::Mass,
             documents: 5,
+            found: 5,
             kept,
             chosen_for: chosen_for.into(),
             domain: domain.into(),

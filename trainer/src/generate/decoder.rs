@@ -34,11 +34,11 @@ impl<B: Backend> Decoder<B> {
         Capacity { tokens, longest, domains: 0, redundancy: false, backward: false }
     }
 
-    /// Room for `sequences` sequences, all empty, each of at most as many tokens as the model's capacity has positions.
+    /// Room for `sequences` sequences, all empty, each of at most as many tokens as the model's capacity has positions (and
+    /// tokens, where sequences must be computed again).
     ///
     /// # Errors
-    /// When the device has no memory left, and for a model that must compute sequences again but has no room for a whole
-    /// one.
+    /// When the device has no memory left.
     pub fn new(mut model: Model<B>, sequences: usize) -> Result<Self> {
         let remembers = model.remembers();
         let Capacity { tokens, longest, .. } = model.capacity();

@@ -45,7 +45,7 @@ impl Sampler {
     /// (Holtzman et al. 2020, arXiv 1904.09751).
     ///
     /// # Errors
-    /// [`Error::NonFinite`] where no logit is a number.
+    /// [`Error::NonFinite`] where no logit is a number, or the greatest is not finite.
     pub fn draw(&mut self, logits: &[f64]) -> Result<u32> {
         let Sampling { temperature, top_p, .. } = self.sampling;
         let mut order: Vec<usize> = (0..logits.len()).filter(|&token| !logits[token].is_nan()).collect();
@@ -53,11 +53,14 @@ impl Sampler {
         let Some(&likeliest) = order.iter().min_by(|a, b| better(a, b)) else {
             return Err(Error::NonFinite("the model's logits are no numbers".into()));
         };
+        let best = logits[likeliest];
+        if !best.is_finite() {
+            return Err(Error::NonFinite(format!("the model's greatest logit is {best}")));
+        }
         if temperature == 0.0 {
             return Ok(likeliest as u32);
         }
         order.sort_by(better);
-        let best = logits[likeliest];
         let weight = |token: usize| ((logits[token] - best) / temperature).exp();
         let all: f64 = order.iter().map(|&token| weight(token)).sum();
         let (mut kept, mut last) = (0.0, 0);
@@ -114,6 +117,8 @@ mod tests {
         assert_eq!(sampler.draw(&[f64::NAN, 1.0, 3.0, 3.0]).unwrap(), 2);
         assert!(sampler.draw(&[f64::NAN]).is_err());
         assert!(sampler.draw(&[]).is_err());
+        assert!(sampler.draw(&[f64::NEG_INFINITY, f64::NAN]).is_err());
+        assert!(sampler.draw(&[0.0, f64::INFINITY]).is_err());
     }
 
     #[test]

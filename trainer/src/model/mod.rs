@@ -245,6 +245,10 @@ impl<B: Backend> Model<B> {
             };
             self.experts[ordinal].1.kept = kept;
         }
+        // Remembered logits are those of the experts that were asked before.
+        if let Some(past) = self.past.as_mut().filter(|past| past.growth.smooths()) {
+            past.growth.seen.fill(0);
+        }
         Ok(())
     }
 
@@ -265,8 +269,16 @@ impl<B: Backend> Model<B> {
         B::CACHED_ATTENTION && !self.config.routes_ahead()
     }
 
-    /// Makes room to remember `sequences` sequences, see [`Model::extend`].
+    /// Makes room to remember `sequences` sequences, see [`Model::extend`]; what was remembered is forgotten.
+    ///
+    /// # Errors
+    /// Where [`Model::remembers`] says no, and when the device has no memory left.
     pub fn remember(&mut self, sequences: usize) -> Result<()> {
+        if !self.remembers() {
+            let expected = "a backend that attends to cached keys, and routing that does not look ahead";
+            return Err(Error::argument("model", "remember", expected, self.backend.describe()));
+        }
+        self.past = None;
         let backend = Arc::clone(&self.backend);
         let mut plan = Planner::new(&*backend, false);
         self.past = Some(Past::plan(&mut plan, &self.config, &self.capacity, sequences)?);
@@ -277,7 +289,8 @@ impl<B: Backend> Model<B> {
     /// no two pieces continue the same one.
     ///
     /// # Errors
-    /// Without [`Model::remember`], where [`Model::remembers`] says no, and for pieces that do not fit.
+    /// Without [`Model::remember`], and for pieces that do not fit or continue what is not remembered: routers that smooth
+    /// forget all sequences when [`Model::set_experts`] is called.
     pub fn extend(&mut self, pieces: &[Piece<'_>]) -> Result<()> {
         let refuse = |expected: &str, found: usize| Err(Error::argument("model", "pieces", expected, found));
         let Some(past) = self.past.as_mut().filter(|past| pieces.len() <= past.growth.places) else {
@@ -286,9 +299,23 @@ impl<B: Backend> Model<B> {
         if let Some(piece) = pieces.iter().find(|piece| piece.place >= past.growth.places) {
             return refuse("of sequences that are remembered", piece.place);
         }
+        let longest = self.capacity.longest;
+        if let Some(piece) = pieces.iter().find(|piece| piece.past > past.growth.seen[piece.place]) {
+            return refuse("whose past is remembered", piece.past);
+        }
+        if let Some(piece) = pieces.iter().find(|piece| piece.ids.len() > longest - piece.past) {
+            return refuse(
+                "that end within the model's positions",
+                piece.past.saturating_add(piece.ids.len()),
+            );
+        }
         self.batch.upload(&self.backend, &self.config, &self.capacity, &past::inputs(pieces))?;
         past.growth.begin(&self.backend, pieces)?;
-        self.run_blocks(self.config.layers(), true)
+        self.run_blocks(self.config.layers(), true)?;
+        if let Some(past) = &mut self.past {
+            pieces.iter().for_each(|piece| past.growth.seen[piece.place] = piece.past + piece.ids.len());
+        }
+        Ok(())
     }
 
     fn run_blocks(&mut self, blocks: usize, remembering: bool) -> Result<()> {

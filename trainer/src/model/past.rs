@@ -55,6 +55,8 @@ pub(crate) struct LayerPast<B: Backend> {
 /// How the sequences of the current micro-batch grow.
 pub(crate) struct Growth<B: Backend> {
     pub places: usize,
+    /// Tokens remembered of each sequence.
+    pub seen: Vec<usize>,
     slots: B::Buffer<u32>,
     past: B::Buffer<u32>,
     /// Of each sequence in the batch: place, past, rows of the new tokens.
@@ -110,7 +112,10 @@ impl<B: Backend> Past<B> {
         let smoothing = reach.map(window).transpose()?;
         let slots = plan.buffer(Purpose::Inputs, "places", places)?;
         let past = plan.buffer(Purpose::Inputs, "past", places)?;
-        Ok(Self { growth: Growth { places, slots, past, pieces: Vec::new(), smoothing }, layers })
+        Ok(Self {
+            growth: Growth { places, seen: vec![0; places], slots, past, pieces: Vec::new(), smoothing },
+            layers,
+        })
     }
 }
 
@@ -134,6 +139,11 @@ impl<B: Backend> Growth<B> {
             offsets.push(offsets.last().copied().unwrap_or(0) + rows as u32);
         }
         window.segments.upload(backend, &Segments { offsets }, &mut window.of_token)
+    }
+
+    /// Whether router logits are remembered too.
+    pub fn smooths(&self) -> bool {
+        self.smoothing.is_some()
     }
 
     pub fn slots(&self, backend: &B) -> Result<Indices<'_, B>> {

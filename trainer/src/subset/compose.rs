@@ -71,8 +71,8 @@ impl Composition {
         };
         Ok(result.with_made(Made {
             method: format!("{}({})", self.name(), parts.join("; ")),
-            documents: made.clone().flatten().map(|made| made.documents).sum(),
-            tokens: made.clone().flatten().map(|made| made.tokens).sum(),
+            documents: made.clone().flatten().map(|made| made.documents).fold(0, usize::saturating_add),
+            tokens: made.clone().flatten().map(|made| made.tokens).fold(0, u64::saturating_add),
             checkpoint: same(|made| made.checkpoint.clone()),
             ..Made::default()
         }))

@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::text::run_config;
 use crate::model::{FeedForward, Init, Layout, ModelConfig, Tensor, initial_values};
 use crate::report::RoutingCounts;
+use crate::subset::MOST_EXPERTS;
 
 /// Moments by their prefix in the file.
 const MOMENTS: [&str; 2] = ["first", "second"];
@@ -192,6 +193,9 @@ fn grown_config(before: &ModelConfig, settings: &Settings) -> Result<ModelConfig
     if !(settings.jitter.is_finite() && settings.jitter >= 0.0) {
         return refuse(format!("--jitter must be zero or more, found {}", settings.jitter));
     }
+    if settings.experts > MOST_EXPERTS {
+        return refuse(format!("--experts asks for {}; {MOST_EXPERTS} are the most", settings.experts));
+    }
     let mut after = before.clone();
     for (layer, kind) in after.feed_forward.iter_mut().enumerate() {
         let FeedForward::Moe(moe) = kind else { continue };
@@ -322,6 +326,7 @@ fn mean(rows: &[f64], size: usize) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
+
     use super::*;
     use crate::report::LayerRouting;
 

@@ -20,6 +20,9 @@ pub use keep::Keep;
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 
+/// More experts than any layer has: a larger number in a file is damage.
+pub(super) const MOST_EXPERTS: usize = 1 << 20;
+
 /// The kept experts of one layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerSubset {
@@ -50,6 +53,13 @@ impl LayerSubset {
 
     /// Whether the fields hold what they promise.
     fn check(&self) -> Result<()> {
+        if self.routed > MOST_EXPERTS || self.shared > MOST_EXPERTS {
+            let (routed, shared) = (self.routed, self.shared);
+            return Err(refuse(format!(
+                "layer {} says that it has {routed} routed and {shared} shared experts; {MOST_EXPERTS} are the most",
+                self.layer
+            )));
+        }
         let ascending = self.experts.windows(2).all(|pair| pair[0] < pair[1]);
         let below = self.experts.last().is_none_or(|&last| (last as usize) < self.routed);
         if ascending && below {

@@ -30,7 +30,7 @@ pub enum Subsets {
 /// No document pools: an ordinary mixture of experts.
 const NO_POOL: &str = "router.pool=\"none\"";
 /// Causal box filter over three tokens.
-const SMOOTHED: [&str; 2] = ["router.smoothing=\"box\"", "router.smoothing_width=3"];
+const SMOOTHED: [&str; 2] = ["router.smoothing=\"fixed\"", "router.smoothing_width=3"];
 
 /// All arms, baselines first.
 pub const ARMS: [Arm; 13] = [

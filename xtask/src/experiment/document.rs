@@ -204,15 +204,24 @@ fn table_b(results: &Results) -> String {
 fn table_c(results: &Results) -> String {
     let mut out = "## C. What routing looks like\n\n\
         Means over layers. Jitter: share of a token's experts that its successor does not use. Information: bits that an \
-        expert says about the domain. Purity and silhouette: of 32 clusters of tokens.\n\n"
+        expert says about the domain, and how many where domains are drawn by lot. Purity and silhouette: of 32 clusters of tokens.\n\n"
         .to_owned();
     head(
         &mut out,
-        &["arm", "jitter", "information, bits", "effective experts a document", "purity", "silhouette"],
+        &[
+            "arm",
+            "jitter",
+            "information, bits",
+            "by lot",
+            "effective experts a document",
+            "purity",
+            "silhouette",
+        ],
     );
     for (arm, runs) in results.iter().filter(|(_, runs)| runs.iter().any(|run| !run.analysis.is_null())) {
         let value = |key: &str| words(over(runs, |run| run.analysis[key].as_f64()), 1.0, 3);
-        let keys = ["jitter", "information_bits", "effective_experts", "purity", "silhouette"];
+        let keys =
+            ["jitter", "information_bits", "information_by_lot", "effective_experts", "purity", "silhouette"];
         row(&mut out, std::iter::once(format!("`{}`", arm.name)).chain(keys.map(value)));
     }
     out + "\n"

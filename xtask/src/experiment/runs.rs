@@ -64,6 +64,13 @@ impl<'a> Run<'a> {
         self.folder.join("measured").join(name)
     }
 
+    /// Whether the trainer accepts the arm's settings: asked of all arms before the first is trained.
+    pub fn check(&self, tool: &Tool) -> Result<(), String> {
+        let mut arguments = vec!["plan", "modularity"];
+        self.arm.set.iter().for_each(|setting| arguments.extend(["--set", setting]));
+        tool.check(&arguments).map_err(|message| format!("{}: {message}", self.name()))
+    }
+
     /// Trains, or continues, unless it is done.
     pub fn train(&self, tool: &Tool, text: &Text, steps: Option<u64>) -> Result<(), String> {
         let done = self.path("trained");
@@ -71,7 +78,11 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let (seed, out) = (self.seed.to_string(), self.folder.display().to_string());
-        if self.folder.join("checkpoints").exists() {
+        // The folder of checkpoints is there from the first step on.
+        let saved = fs::read_dir(self.folder.join("checkpoints")).is_ok_and(|entries| {
+            entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("step-"))
+        });
+        if saved {
             tool.run(&["pretrain", "--resume", "--out", &out])?;
         } else {
             let paths = [
@@ -163,7 +174,8 @@ impl<'a> Run<'a> {
 
     fn tune(&self, tool: &Tool, text: &Text) -> Result<Vec<(String, String, f64, f64)>, String> {
         let mut found = Vec::new();
-        let (tune, test) = (text.part("tune").display().to_string(), text.part("test").display().to_string());
+        let part = |name: &str| text.part(name).display().to_string();
+        let (tune, valid, test) = (part("tune"), part("valid"), part("test"));
         for keep in TUNED {
             for domain in &text.domains {
                 let model = self.prune(tool, text, domain, keep)?;
@@ -179,7 +191,7 @@ impl<'a> Run<'a> {
                         "--data",
                         &tune,
                         "--valid",
-                        &test,
+                        &valid,
                         "--domain",
                         domain,
                         "--out",

@@ -36,6 +36,16 @@ impl Tool {
         step::run(arguments[0], &mut self.command(arguments))
     }
 
+    /// Whether a command runs; its words where it does not.
+    pub fn check(&self, arguments: &[&str]) -> Result<(), String> {
+        let output = self
+            .command(arguments)
+            .output()
+            .map_err(|error| format!("{}: {error}", self.binary.display()))?;
+        let words = || String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        if output.status.success() { Ok(()) } else { Err(words()) }
+    }
+
     /// Runs a command with `--json` and returns its last line, kept in `file` so that it is run once.
     pub fn measure(&self, file: &Path, arguments: &[&str]) -> Result<Value, String> {
         if let Ok(text) = std::fs::read_to_string(file) {

@@ -4,7 +4,7 @@ use emo::Backend;
 use emo::ops::cross_entropy::IGNORE;
 
 use super::encode::Item;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Inputs, Model, Segments};
 
 /// `sum ln p(token | all before it)` of each continuation, in the order of the items.
@@ -37,6 +37,9 @@ pub fn likelihoods<B: Backend>(
         let losses = model.evaluate(&inputs)?;
         for (&item, ends) in batch.iter().zip(inputs.attention.offsets.windows(2)) {
             found[item] = -losses[ends[0] as usize..ends[1] as usize].iter().sum::<f64>();
+            if !found[item].is_finite() {
+                return Err(Error::NonFinite("the model's likelihoods are no numbers".into()));
+            }
         }
         start += batch.len();
         progress(start);
