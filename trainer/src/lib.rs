@@ -4,6 +4,7 @@ pub mod analysis;
 pub mod bench;
 pub mod checkpoint;
 pub mod cli;
+pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod data;

@@ -12,6 +12,7 @@
 //! * [`trainer::evaluate`] — held-out text, benchmarks
 //! * [`trainer::analysis`] — what experts do: statistics of routing, clusters of tokens
 //! * [`trainer::bench`] — what share of the processor's peaks a step and its ops reach
+//! * [`trainer::cluster`] — what a run needs on a cluster that a user describes
 //! * [`trainer::report`] — progress line, report.html, several runs side by side, the page of an analysis
 
 use std::process::ExitCode;

@@ -14,6 +14,11 @@ const STEPS: &[Step] = &[
             &mut step::cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
         )
     }),
+    // The trainer as built without Parquet: a feature that nobody leaves out stops being one.
+    ("no default features", || {
+        let scope = ["clippy", "-p", "trainer", "--no-default-features", "--all-targets", "--locked"];
+        step::run("no default features", step::cargo(&scope).args(["--", "-D", "warnings"]))
+    }),
     ("docs", || {
         let mut command = step::cargo(&["doc", "--workspace", "--no-deps", "--locked"]);
         step::run("docs", command.env("RUSTDOCFLAGS", "-D warnings"))

@@ -64,6 +64,11 @@ impl Floors {
         self.0.get(op).copied()
     }
 
+    /// All ops.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, Floor)> + '_ {
+        self.0.iter().map(|(op, floor)| (*op, *floor))
+    }
+
     fn add<const N: usize>(&mut self, names: [&'static str; N], floors: [Floor; N]) {
         for (name, floor) in names.into_iter().zip(floors) {
             let sum = self.0.entry(name).or_insert(Floor { flops: 0, bytes: 0, stored: 0 });

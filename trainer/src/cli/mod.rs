@@ -54,8 +54,16 @@ Examples:
   trainer pretrain my.toml --out runs/first --set train.batch=32 --set optimiser.lr=0.002
 Ctrl-C finishes the step, saves, and prints the command that continues the run bit for bit.")]
     Pretrain(Pretrain),
-    /// Print parameters, FLOPs a token and memory of a configuration, without allocating any of it.
-    #[command(after_help = "Example:\n  trainer plan quickstart\n  trainer plan emo-1b14b --json")]
+    /// Print parameters, FLOPs a token and memory of a configuration, and what of it fits where on a cluster, without
+    /// allocating any of it.
+    #[command(after_help = "\
+Examples:
+  trainer plan quickstart
+  trainer plan emo-1b14b --json
+  trainer plan --example-cluster > cluster.toml
+  trainer plan emo-1b14b --set train.storage=bf16 --cluster cluster.toml
+With --cluster: memory, work and traffic of a device for each number of devices and of devices that share the experts,
+computed from the file's figures and measured nowhere. The trainer itself runs on one device.")]
     Plan(Plan),
     /// Measure this processor, a training step and each of its ops against what the processor can do.
     #[command(after_help = "\

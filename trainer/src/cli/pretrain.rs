@@ -64,6 +64,13 @@ pub struct Plan {
     /// The configuration.
     #[command(flatten)]
     pub source: Source,
+    /// What fits where on the devices that this TOML file describes, and the least time of a step there: computed from
+    /// the file's figures, never measured.
+    #[arg(long, value_name = "FILE")]
+    pub cluster: Option<PathBuf>,
+    /// Print a description of a cluster to fill in.
+    #[arg(long, conflicts_with_all = ["cluster", "config", "set", "json"])]
+    pub example_cluster: bool,
 }
 
 /// `trainer config`.

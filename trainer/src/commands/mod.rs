@@ -7,6 +7,7 @@ mod data;
 mod device;
 mod eval;
 mod finetune;
+mod fit_table;
 mod generate;
 mod grow;
 mod inspect;

@@ -1,18 +1,18 @@
 //! `trainer plan`: what a configuration costs, without allocating any of it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use half::bf16;
 use serde::Serialize;
 
-use super::device;
+use super::{device, fit_table};
 use crate::cli::Plan as Args;
-use crate::config::{Config, Storage};
+use crate::cluster::{self, Fit, Job};
+use crate::config::Config;
 use crate::error::Result;
-use crate::model::{Layout, Model, Purpose};
+use crate::model::{Layout, Purpose};
 use crate::progress::si;
 use crate::train::flops::{Flops, pairs};
+use crate::train::optimiser;
 
 /// What a configuration costs.
 #[derive(Debug, Serialize)]
@@ -37,14 +37,34 @@ pub(super) struct Plan {
 
 /// Prints the plan.
 pub fn run(args: &Args) -> Result<()> {
-    let config = Config::load(args.source.config.as_deref().unwrap_or("quickstart"), &args.source.set)?;
-    let plan = Plan::of(&config)?;
-    if args.source.json {
-        println!("{}", serde_json::to_string(&plan).unwrap_or_default());
-    } else {
-        plan.print();
+    if args.example_cluster {
+        print!("{}", cluster::EXAMPLE);
+        return Ok(());
     }
+    let config = Config::load(args.source.config.as_deref().unwrap_or("quickstart"), &args.source.set)?;
+    // Read before anything is said, so that a slip in it is all that is said.
+    let kinds = args.cluster.as_deref().map(cluster::read).transpose()?.unwrap_or_default();
+    let plan = Plan::of(&config)?;
+    let job = Job::new(&config)?;
+    let cluster = kinds.iter().map(|kind| Fit::of(&job, kind)).collect::<Result<Vec<_>>>()?;
+    if args.source.json {
+        let document = Document { plan: &plan, cluster: &cluster };
+        println!("{}", serde_json::to_string(&document).unwrap_or_default());
+        return Ok(());
+    }
+    plan.print();
+    cluster.iter().for_each(|fit| fit_table::print(fit, &job));
     Ok(())
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    plan: &'a Plan,
+    /// For each kind of devices of `--cluster`.
+    #[serde(skip_serializing_if = "<[Fit]>::is_empty")]
+    cluster: &'a [Fit],
 }
 
 impl Plan {
@@ -56,17 +76,12 @@ impl Plan {
         let row = flops.training(sequence as f64, pairs(&[0, sequence as u32]));
         let active = layout.active(&model);
         let active_multiplied = active - layout.embedding.len();
-        // Workspaces depend on the device; the number of documents' domains does not, beyond a few rows.
-        let cpu = device::cpu(config.run.threads)?;
-        let entries = match config.train.storage {
-            Storage::F32 => Model::plan(Arc::new(cpu), model, config.capacity(16))?,
-            Storage::Bf16 => Model::plan(Arc::new(cpu.storing::<bf16>()), model, config.capacity(16))?,
-        };
+        let entries = cluster::planned(device::cpu(config.run.threads)?, config)?;
         let mut memory = BTreeMap::new();
         for entry in &entries {
             *memory.entry(kind(entry.purpose)).or_insert(0) += entry.bytes;
         }
-        memory.insert("optimiser", 2 * layout.len() * size_of::<f32>());
+        memory.insert("optimiser", optimiser::moment_bytes(layout.len()));
         Ok(Self {
             name: config.run.name.clone(),
             parameters: layout.len(),
@@ -116,7 +131,7 @@ fn kind(purpose: Purpose) -> &'static str {
 }
 
 /// `1234567` as `1 234 567`.
-fn thousands(value: usize) -> String {
+pub(super) fn thousands(value: usize) -> String {
     let digits = value.to_string();
     let mut grouped = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -128,6 +143,6 @@ fn thousands(value: usize) -> String {
     grouped
 }
 
-fn size(bytes: usize) -> String {
+pub(super) fn size(bytes: usize) -> String {
     format!("{}B", si(bytes as f64))
 }

@@ -39,10 +39,16 @@ impl Flops {
         }
     }
 
+    /// Forward of `tokens` tokens with `pairs` pairs that see each other.
+    #[must_use]
+    pub fn forward(&self, tokens: f64, pairs: f64) -> f64 {
+        self.forward_per_token * tokens + self.forward_per_pair * pairs
+    }
+
     /// Forward and backward of `tokens` tokens with `pairs` pairs that see each other.
     #[must_use]
     pub fn training(&self, tokens: f64, pairs: f64) -> f64 {
-        3.0 * (self.forward_per_token * tokens + self.forward_per_pair * pairs)
+        3.0 * self.forward(tokens, pairs)
     }
 }
 

@@ -30,6 +30,12 @@ pub struct Optimiser<B: Backend> {
     sum: B::Buffer<f64>,
 }
 
+/// Bytes of the two f32 moments of so many parameters.
+#[must_use]
+pub fn moment_bytes(parameters: usize) -> usize {
+    2 * parameters * size_of::<f32>()
+}
+
 impl<B: Backend> Optimiser<B> {
     /// Zero moments for the parameters of `layout`. Weight decay applies to everything except the embedding, biases and
     /// smoothing taps, as in the released recipe (emo.md 4.1), and to the embedding too where the configuration says so.
