@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use emo::cpu::Cpu;
 use emo::cpu::simd;
+use emo::cpu::{Cpu, OpTime};
 use serde::Serialize;
 
 use super::floors::Floors;
@@ -38,7 +38,7 @@ pub struct Step {
     pub gflops: f64,
     /// As a share of the multiply-add peak.
     pub of_peak: f64,
-    /// Seconds in forward ops, backward ops (with the losses), the optimiser, and all else, clocked.
+    /// Seconds in forward ops, backward ops (with the losses), the optimiser, and all else, of the fastest clocked step.
     pub forward: f64,
     /// See `forward`.
     pub backward: f64,
@@ -48,7 +48,7 @@ pub struct Step {
     pub rest: f64,
 }
 
-/// An op in the step: all its calls together, in the step where they were fastest.
+/// An op in the fastest clocked step: all its calls together.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Op {
     /// Its name.
@@ -67,6 +67,13 @@ pub struct Op {
     pub gb_s: Option<f64>,
     /// As a share of the copy rate.
     pub of_copy: Option<f64>,
+}
+
+impl Op {
+    /// What the clock said, before it is set against a floor.
+    fn unrated(OpTime { op, calls, seconds }: OpTime) -> Self {
+        Self { op, calls, seconds, of_step: 0.0, gflops: None, of_peak: None, gb_s: None, of_copy: None }
+    }
 }
 
 impl<T: simd::Storage> Trial<T> {
@@ -102,44 +109,32 @@ impl<T: simd::Storage> Trial<T> {
         steps: usize,
         mut done: impl FnMut(usize),
     ) -> Result<(Machine, Step, Vec<Op>)> {
-        let (mut plain, mut clocked, mut ops) = (Vec::new(), f64::INFINITY, Vec::<Op>::new());
-        let mut last = Outcome::default();
+        let (mut plain, mut clocked) = (Vec::new(), Vec::new());
         for step in 0..steps {
-            let (seconds, outcome) = self.step()?;
-            plain.push(seconds);
+            plain.push(self.step()?);
             self.backend.start_clock();
             let timed = self.step();
             let times = self.backend.stop_clock();
-            clocked = clocked.min(timed?.0);
-            for time in times {
-                match ops.iter_mut().find(|op| op.op == time.op) {
-                    Some(op) => op.seconds = op.seconds.min(time.seconds),
-                    None => ops.push(Op {
-                        op: time.op,
-                        calls: time.calls,
-                        seconds: time.seconds,
-                        of_step: 0.0,
-                        gflops: None,
-                        of_peak: None,
-                        gb_s: None,
-                        of_copy: None,
-                    }),
-                }
-            }
-            last = outcome;
+            clocked.push((timed?, times));
             done(step + 1);
         }
         let machine = machine()?;
-        self.rate(&mut ops, &last, storage, &machine, clocked);
+        // A step's random documents make its own FLOP: times and FLOP are of one step each, the fastest of its kind.
+        clocked.sort_by(|((a, _), _), ((b, _), _)| a.total_cmp(b));
+        let ((clocked, outcome), times) = clocked.into_iter().next().unwrap_or_default();
+        let mut ops: Vec<Op> = times.into_iter().map(Op::unrated).collect();
+        self.rate(&mut ops, &outcome, storage, &machine, clocked);
         let of = |phase: Phase| ops.iter().filter(|op| phase_of(op.op) == phase).map(|op| op.seconds).sum();
         let (forward, backward, optimiser): (f64, f64, f64) =
             (of(Phase::Forward), of(Phase::Backward), of(Phase::Optimiser));
-        let (seconds, median_seconds) = least_and_median(plain);
-        let gflops = last.flop / seconds * 1e-9;
+        plain.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        let (_, median_seconds) = least_and_median(plain.iter().map(|(seconds, _)| *seconds).collect());
+        let (seconds, fastest) = plain.into_iter().next().unwrap_or_default();
+        let gflops = fastest.flop / seconds * 1e-9;
         let step = Step {
             seconds,
             median_seconds,
-            tokens_per_s: last.tokens as f64 / seconds,
+            tokens_per_s: fastest.tokens as f64 / seconds,
             gflops,
             of_peak: gflops / machine.gflops(storage),
             forward,

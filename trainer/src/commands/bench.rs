@@ -63,6 +63,11 @@ pub fn run(args: &Bench) -> Result<()> {
         [] => vec![Storage::F32, Storage::Bf16],
         some => some.to_vec(),
     };
+    if args.versus.contains(&Versus::Memory) && storages.len() > 1 {
+        let message =
+            "--versus memory needs one --storage: what the first frees would serve the second again";
+        return Err(Error::Usage(message.into()));
+    }
     for storage in storages {
         let measuring = Measuring { args, storage, config: config(args, storage, &[])? };
         let cpu = device::cpu(measuring.config.run.threads)?;
