@@ -161,26 +161,28 @@ fn table_b(results: &Results) -> String {
         row(&mut out, std::iter::once(format!("`{}`", arm.name)).chain(cells));
     }
     out += "\nEvery method, first seed:\n\n";
-    head(&mut out, &["arm", "method", "documents", "kept", "rise, %"]);
+    let mut cells = vec!["arm", "method", "documents"];
+    cells.extend(KEEP);
+    head(&mut out, &cells);
     for (arm, runs) in results {
-        let Some(run) = runs.first() else { continue };
-        let kinds = rises(&run.retention);
-        if kinds.keys().all(|kind| kind.method == "layerwise" && kind.documents == 5) {
+        let all = runs.first().map(|run| rises(&run.retention)).unwrap_or_default();
+        let mut rankings: Vec<(&str, u64)> =
+            all.keys().map(|kind| (kind.method.as_str(), kind.documents)).collect();
+        rankings.dedup();
+        if rankings.len() < 2 {
             continue;
         }
-        for (kind, rise) in kinds {
-            let Kind { method, documents, kept } = kind;
-            let documents = if method == "random" { "-".into() } else { documents.to_string() };
-            row(
-                &mut out,
-                [
-                    format!("`{}`", arm.name),
-                    method,
-                    documents,
-                    kept.to_string(),
-                    format!("{:+.2}", 100.0 * rise),
-                ],
-            );
+        for (method, documents) in rankings {
+            let of = |kind: &Kind| kind.method == method && kind.documents == documents;
+            // Kinds ascend in what is kept.
+            let rises = all
+                .iter()
+                .rev()
+                .filter(|(kind, _)| of(kind))
+                .map(|(_, rise)| format!("{:+.2}", 100.0 * rise));
+            let documents = if method == "random" { "-".to_owned() } else { documents.to_string() };
+            let name = [format!("`{}`", arm.name), method.to_owned(), documents];
+            row(&mut out, name.into_iter().chain(rises));
         }
     }
     out += "\nTuned on 250 kB of the domain, first seed, bits per byte, mean over domains:\n\n";

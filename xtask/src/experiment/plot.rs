@@ -43,6 +43,7 @@ fn draw(svg: &mut String, lines: &[(&str, Vec<(f64, f64)>)]) -> Result<(), Box<d
         .configure_mesh()
         .x_desc("experts kept, % (logarithmic)")
         .y_desc("rise of the loss, %")
+        .light_line_style(TRANSPARENT)
         .x_label_formatter(&|share| format!("{share:.1}"))
         .label_style(("sans-serif", 14))
         .draw()?;
