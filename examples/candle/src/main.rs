@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release` in this folder.
 
-use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, Device, Error, Layout, Result, Shape, Tensor};
 use emo::Backend;
 use emo::cpu::Cpu;
 use emo::ops::rms_norm::{self, Forward};
@@ -21,12 +21,12 @@ impl RmsNorm {
         let _ = device;
         Ok(Self {
             eps,
-            cpu: Cpu::all_cores().map_err(candle_core::Error::wrap)?,
+            cpu: Cpu::all_cores().map_err(Error::wrap)?,
             // The backend joins candle's stream: its ops come in order with candle's own.
             #[cfg(feature = "cuda")]
             cuda: match device {
                 Device::Cuda(device) => {
-                    Some(emo::cuda::Cuda::on_stream(device.cuda_stream()).map_err(candle_core::Error::wrap)?)
+                    Some(emo::cuda::Cuda::on_stream(device.cuda_stream()).map_err(Error::wrap)?)
                 }
                 _ => None,
             },
@@ -36,13 +36,12 @@ impl RmsNorm {
 
 /// Where the elements of a contiguous tensor lie in its storage.
 fn range(layout: &Layout) -> Result<std::ops::Range<usize>> {
-    let (start, end) =
-        layout.contiguous_offsets().ok_or_else(|| candle_core::Error::msg("not contiguous"))?;
+    let (start, end) = layout.contiguous_offsets().ok_or_else(|| Error::msg("not contiguous"))?;
     Ok(start..end)
 }
 
 fn rows(layout: &Layout) -> Result<rms_norm::Shape> {
-    let width = *layout.dims().last().ok_or_else(|| candle_core::Error::msg("a scalar has no rows"))?;
+    let width = *layout.dims().last().ok_or_else(|| Error::msg("a scalar has no rows"))?;
     Ok(rms_norm::Shape::rows(layout.shape().elem_count() / width.max(1), width))
 }
 
@@ -68,7 +67,7 @@ impl CustomOp2 for RmsNorm {
             y: &mut y[..],
             rstd: &mut rstd[..],
         };
-        self.cpu.rms_norm_forward(args).map_err(candle_core::Error::wrap)?;
+        self.cpu.rms_norm_forward(args).map_err(Error::wrap)?;
         Ok((CpuStorage::F32(y), lx.shape().clone()))
     }
 
@@ -83,23 +82,22 @@ impl CustomOp2 for RmsNorm {
         use candle_core::backend::BackendStorage;
         use candle_core::cuda_backend::CudaStorage;
 
-        let wrap = candle_core::Error::wrap;
-        let cuda = self.cuda.as_ref().ok_or_else(|| candle_core::Error::msg("made for another device"))?;
+        let cuda = self.cuda.as_ref().ok_or_else(|| Error::msg("made for another device"))?;
         let (shape, device) = (rows(lx)?, x.device().clone());
         let stream = device.cuda_stream();
-        let mut y = stream.alloc_zeros::<f32>(shape.rows * shape.width).map_err(wrap)?;
-        let mut rstd = stream.alloc_zeros::<f32>(shape.rows).map_err(wrap)?;
+        let mut y = stream.alloc_zeros::<f32>(shape.rows * shape.width).map_err(Error::wrap)?;
+        let mut rstd = stream.alloc_zeros::<f32>(shape.rows).map_err(Error::wrap)?;
         let (x, w) =
             (x.as_cuda_slice::<f32>()?.slice(range(lx)?), w.as_cuda_slice::<f32>()?.slice(range(lw)?));
         cuda.rms_norm_forward(Forward {
             shape,
             eps: self.eps,
-            x: cuda.borrow(&x).map_err(wrap)?.view(),
-            weight: cuda.borrow(&w).map_err(wrap)?.view(),
-            y: cuda.borrow_mut(&mut y).map_err(wrap)?.view_mut(),
-            rstd: cuda.borrow_mut(&mut rstd).map_err(wrap)?.view_mut(),
+            x: cuda.borrow(&x).map_err(Error::wrap)?.view(),
+            weight: cuda.borrow(&w).map_err(Error::wrap)?.view(),
+            y: cuda.borrow_mut(&mut y).map_err(Error::wrap)?.view_mut(),
+            rstd: cuda.borrow_mut(&mut rstd).map_err(Error::wrap)?.view_mut(),
         })
-        .map_err(wrap)?;
+        .map_err(Error::wrap)?;
         Ok((CudaStorage::wrap_cuda_slice(y, device), lx.shape().clone()))
     }
 }
