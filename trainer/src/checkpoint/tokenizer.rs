@@ -50,7 +50,7 @@ pub fn of(checkpoint: &Path, given: Option<&Path>, model: &ModelConfig) -> Resul
 }
 
 /// The folder of shards that the checkpoint's run read.
-fn shards(checkpoint: &Path) -> Option<std::path::PathBuf> {
+pub(crate) fn shards(checkpoint: &Path) -> Option<std::path::PathBuf> {
     let text = std::fs::read_to_string(checkpoint.join(CONFIG)).ok()?;
     let data = Config::from_toml(&text, &[]).ok()?.data;
     let first = data.mix.into_iter().next().map_or(data.path, |source| source.path);

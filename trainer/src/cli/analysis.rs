@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Device;
-use crate::config::Storage;
+use super::Compute;
 
 /// After the help of `trainer analyse`.
 pub(super) const ANALYSE: &str = "\
@@ -63,15 +62,9 @@ pub struct Analyse {
     /// Passages computed at once.
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub batch: usize,
-    /// Threads; 0 = all cores. Results do not depend on it.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub threads: usize,
-    /// Where to compute: auto, cpu, cuda or cuda:N.
-    #[arg(long, value_name = "DEVICE", default_value_t)]
-    pub device: Device,
-    /// What activations and matrices are held in; checkpoints are f32 in either case.
-    #[arg(long, value_enum, default_value_t)]
-    pub storage: Storage,
+    /// Where and how it computes.
+    #[command(flatten)]
+    pub compute: Compute,
     /// Print one JSON object a line.
     #[arg(long)]
     pub json: bool,
@@ -101,15 +94,9 @@ pub struct Monitor {
     /// A Hugging Face tokenizer.json, or its folder [default: what the checkpoint holds; bytes].
     #[arg(long, value_name = "PATH")]
     pub tokenizer: Option<PathBuf>,
-    /// Threads; 0 = all cores.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub threads: usize,
-    /// Where to compute: auto, cpu, cuda or cuda:N.
-    #[arg(long, value_name = "DEVICE", default_value_t)]
-    pub device: Device,
-    /// What activations and matrices are held in; checkpoints are f32 in either case.
-    #[arg(long, value_enum, default_value_t)]
-    pub storage: Storage,
+    /// Where and how it computes.
+    #[command(flatten)]
+    pub compute: Compute,
     /// Print one JSON object a line.
     #[arg(long)]
     pub json: bool,

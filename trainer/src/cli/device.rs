@@ -3,6 +3,10 @@
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
+use clap::Args;
+
+use crate::config::Storage;
+
 /// Where to compute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Device {
@@ -37,4 +41,18 @@ impl Display for Device {
             Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
         }
     }
+}
+
+/// Where and how a command computes.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Compute {
+    /// Threads; 0 = all cores. Results do not depend on it.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Where to compute: auto, cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    pub device: Device,
+    /// What activations and matrices are held in; checkpoints are f32 in either case.
+    #[arg(long, value_enum, default_value_t)]
+    pub storage: Storage,
 }

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{Benchmarks, Device};
-use crate::config::Storage;
+use super::{Benchmarks, Compute};
 
 /// After the help.
 pub(super) const HELP: &str = "\
@@ -57,15 +56,9 @@ pub struct Eval {
     /// Tokens at the start of a document that choose its pool, for `--pool prompt`.
     #[arg(long, value_name = "P", default_value_t = 64)]
     pub pool_prompt: usize,
-    /// Threads; 0 = all cores.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub threads: usize,
-    /// Where to compute: auto, cpu, cuda or cuda:N.
-    #[arg(long, value_name = "DEVICE", default_value_t)]
-    pub device: Device,
-    /// What activations and matrices are held in; checkpoints are f32 in either case.
-    #[arg(long, value_enum, default_value_t)]
-    pub storage: Storage,
+    /// Where and how it computes.
+    #[command(flatten)]
+    pub compute: Compute,
     /// Print one JSON object a line.
     #[arg(long)]
     pub json: bool,

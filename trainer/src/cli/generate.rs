@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Device, Pool};
-use crate::config::Storage;
+use super::{Compute, Pool};
 
 /// After the help.
 pub(super) const HELP: &str = "\
@@ -54,15 +53,9 @@ pub struct Generate {
     /// Seed of the draws.
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
-    /// Threads; 0 = all cores.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub threads: usize,
-    /// Where to compute: auto, cpu, cuda or cuda:N.
-    #[arg(long, value_name = "DEVICE", default_value_t)]
-    pub device: Device,
-    /// What activations and matrices are held in; checkpoints are f32 in either case.
-    #[arg(long, value_enum, default_value_t)]
-    pub storage: Storage,
+    /// Where and how it computes.
+    #[command(flatten)]
+    pub compute: Compute,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,

@@ -20,7 +20,7 @@ pub use analysis::{Analyse, Monitor};
 pub use bench::{Bench, Versus};
 pub use checkpoint::{Dtype, Export, ExportFamily, Import, Inspect, Transfer};
 pub use data::{BuildShards, CheckShards, Data, IdType, Inputs, TrainTokenizer};
-pub use device::Device;
+pub use device::{Compute, Device};
 pub use evals::Benchmarks;
 pub use evaluate::{Eval, Pool};
 pub use generate::Generate;

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Device;
-use crate::config::Storage;
+use super::Compute;
 use crate::subset::Keep;
 use crate::subset::select::Method;
 
@@ -55,15 +54,9 @@ pub struct Retention {
     /// Also write the JSON summary to this file.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Threads; 0 = all cores.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub threads: usize,
-    /// Where to compute: auto, cpu, cuda or cuda:N.
-    #[arg(long, value_name = "DEVICE", default_value_t)]
-    pub device: Device,
-    /// What activations and matrices are held in; checkpoints are f32 in either case.
-    #[arg(long, value_enum, default_value_t)]
-    pub storage: Storage,
+    /// Where and how it computes.
+    #[command(flatten)]
+    pub compute: Compute,
     /// Print one JSON object a line.
     #[arg(long)]
     pub json: bool,

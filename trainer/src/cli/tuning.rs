@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Device;
-use crate::config::Storage;
+use super::Compute;
 use crate::subset::merge::Take;
 
 /// `trainer finetune`.
@@ -65,15 +64,9 @@ pub struct Finetune {
     /// Stop after this step as Ctrl-C would, for time-limited machines.
     #[arg(long, value_name = "STEP")]
     pub stop_after: Option<u64>,
-    /// Threads; 0 = all cores. Results do not depend on it.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub threads: usize,
-    /// Where to compute: auto, cpu, cuda or cuda:N.
-    #[arg(long, value_name = "DEVICE", default_value_t)]
-    pub device: Device,
-    /// What activations and matrices are held in; checkpoints are f32 in either case.
-    #[arg(long, value_enum, default_value_t)]
-    pub storage: Storage,
+    /// Where and how it computes.
+    #[command(flatten)]
+    pub compute: Compute,
     /// Print one JSON object a line.
     #[arg(long)]
     pub json: bool,

@@ -24,7 +24,7 @@ use crate::data::Tokenizer;
 use crate::data::shard::ShardStore;
 use crate::data::shard::manifest::MANIFEST;
 use crate::error::{Error, Result};
-use crate::evaluate::text::{EvaluationText, run_config};
+use crate::evaluate::text::{EvaluationText, run_config, sequence};
 use crate::metrics::{Record, read_records};
 use crate::model::{Capacity, Model, ModelConfig};
 use crate::progress::{self, Mode};
@@ -73,7 +73,7 @@ pub fn run(args: &Analyse) -> Result<()> {
             return Err(Error::Usage(format!("{name} must be positive")));
         }
     }
-    device::run(args.device, args.storage, args.threads, Analysing(args))
+    device::run(args.compute, Analysing(args))
 }
 
 struct Analysing<'a>(&'a Analyse);
@@ -98,8 +98,7 @@ struct Text {
 impl Text {
     fn open(args: &Analyse, checkpoint: &Path, model: &ModelConfig) -> Result<Self> {
         let run = run_config(checkpoint)?;
-        let wanted = args.sequence.or(run.as_ref().map(|run| run.data.sequence));
-        let sequence = wanted.unwrap_or(model.max_positions.min(4096));
+        let sequence = sequence(args.sequence, run.as_ref(), model);
         let (from, text, tokenizer) = match (&args.data, &run) {
             (Some(path), _) => {
                 let text = EvaluationText::open(path, model)?;

@@ -6,7 +6,7 @@ use emo::Backend;
 use emo::cpu::threads::Threads;
 use emo::cpu::{Cpu, peak, simd};
 
-use crate::cli::Device;
+use crate::cli::{Compute, Device};
 use crate::config::Storage;
 use crate::error::{Error, Result};
 use gpu::Gpu;
@@ -36,11 +36,11 @@ pub struct Start {
     pub note: Option<String>,
 }
 
-/// Does `work` on the chosen device. `auto` takes GPU 0 where the program was built for GPUs and there is one.
+/// Does `work` where and how it was asked for. `auto` takes GPU 0 where the program was built for GPUs and there is one.
 ///
 /// # Errors
 /// Where the device that was asked for is not there, and what the work itself fails with.
-pub fn run<W: Work>(device: Device, storage: Storage, threads: usize, work: W) -> Result<()> {
+pub fn run<W: Work>(Compute { threads, device, storage }: Compute, work: W) -> Result<()> {
     let mut note = None;
     let gpu = match device {
         Device::Cpu => None,

@@ -16,7 +16,7 @@ use crate::cli::{Eval, Pool};
 use crate::data::{Packing, RoutingBoundary};
 use crate::error::{Error, Result};
 use crate::evaluate::held_out::{HeldOut, Pools};
-use crate::evaluate::text::{EvaluationText, run_config};
+use crate::evaluate::text::{EvaluationText, run_config, sequence};
 use crate::metrics::DomainValid;
 use crate::model::{Capacity, PoolFrom};
 use crate::progress::{self, Mode};
@@ -68,7 +68,7 @@ struct Event {
 
 /// Evaluates.
 pub fn run(args: &Eval) -> Result<()> {
-    device::run(args.device, args.storage, args.threads, Evaluating(args))
+    device::run(args.compute, Evaluating(args))
 }
 
 struct Evaluating<'a>(&'a Eval);
@@ -90,18 +90,8 @@ fn evaluate<B: Backend>(backend: Arc<B>, args: &Eval) -> Result<()> {
     let checkpoint = folder::find(&args.checkpoint)?;
     let (model_config, _) = hf::read_config(&checkpoint)?;
     let config = run_config(&checkpoint)?;
-    let text = match (&args.data, &config) {
-        (Some(path), _) => EvaluationText::open(path, &model_config)?,
-        (None, Some(config)) => EvaluationText::of_run(config)?,
-        (None, None) => {
-            return Err(Error::Usage(format!(
-                "{} comes from no run of this program, so what it held out is unknown; give text with --data",
-                checkpoint.display()
-            )));
-        }
-    };
-    let wanted = args.sequence.or(config.as_ref().map(|config| config.data.sequence));
-    let sequence = wanted.unwrap_or(model_config.max_positions.min(4096));
+    let text = EvaluationText::choose(args.data.as_deref(), config.as_ref(), &model_config, &checkpoint)?;
+    let sequence = sequence(args.sequence, config.as_ref(), &model_config);
     if args.rows == 0 || args.batch == 0 {
         return Err(Error::Usage("--rows and --batch must be positive".into()));
     }

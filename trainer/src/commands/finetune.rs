@@ -6,7 +6,7 @@ use super::device;
 use super::pretrain::{Training, quoted};
 use crate::checkpoint::tokenizer::{self, reads_bytes};
 use crate::checkpoint::{folder, hf};
-use crate::cli::{Fall, Finetune, Tune};
+use crate::cli::{Compute, Fall, Finetune, Tune};
 use crate::config::{Config, Data, Losses, Optimiser, Run, Schedule, Shape, Source, Train, Validation};
 use crate::data::shard::Manifest;
 use crate::data::shard::manifest::MANIFEST;
@@ -44,7 +44,8 @@ pub fn run(args: &Finetune) -> Result<()> {
         warnings: Vec::new(),
         resume_command,
     };
-    device::run(args.device, config.train.storage, config.run.threads, Training { config, options })
+    let compute = Compute { storage: config.train.storage, threads: config.run.threads, ..args.compute };
+    device::run(compute, Training { config, options })
 }
 
 /// The run as a configuration, complete: to go on with it needs neither these arguments nor the checkpoint.
@@ -77,7 +78,7 @@ fn configuration(args: &Finetune, checkpoint: &Path) -> Result<Config> {
         batch,
         micro_batch: if micro > 0 && batch.is_multiple_of(micro) { micro } else { 0 },
         clip: 1.0,
-        storage: args.storage,
+        storage: args.compute.storage,
         init: checkpoint.to_path_buf(),
         init_moments: false,
         init_model: true,
@@ -85,7 +86,8 @@ fn configuration(args: &Finetune, checkpoint: &Path) -> Result<Config> {
         freeze: Vec::new(),
     };
     let name = if config.run.name.is_empty() { "model" } else { &config.run.name };
-    config.run = Run { name: format!("{name}-tuned"), seed: args.seed, threads: args.threads, ..config.run };
+    config.run =
+        Run { name: format!("{name}-tuned"), seed: args.seed, threads: args.compute.threads, ..config.run };
     config.train.steps = match args.steps {
         Some(steps) => steps,
         None => one_pass(&with_overrides(&config, args)?)?,

@@ -45,7 +45,7 @@ enum Stop {
 pub fn run(args: &Generate) -> Result<()> {
     let sampling = Sampling { temperature: args.temperature, top_p: args.top_p, seed: args.seed };
     let sampler = Sampler::new(sampling)?;
-    device::run(args.device, args.storage, args.threads, Continuing { args, sampler })
+    device::run(args.compute, Continuing { args, sampler })
 }
 
 struct Continuing<'a> {

@@ -48,7 +48,7 @@ pub fn run(args: &Monitor) -> Result<()> {
             return Err(Error::Usage(format!("{name} must be positive")));
         }
     }
-    device::run(args.device, args.storage, args.threads, Monitoring(args))
+    device::run(args.compute, Monitoring(args))
 }
 
 struct Monitoring<'a>(&'a Monitor);

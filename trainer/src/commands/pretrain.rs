@@ -7,7 +7,7 @@ use emo::Backend;
 use super::device::{self, Start, Work};
 use crate::checkpoint::folder;
 use crate::checkpoint::state::CONFIG;
-use crate::cli::Pretrain;
+use crate::cli::{Compute, Pretrain};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::train::folder::RunFolder;
@@ -60,7 +60,8 @@ pub fn run(args: &Pretrain) -> Result<()> {
         warnings,
         resume_command: resume_command(args),
     };
-    device::run(args.device, config.train.storage, config.run.threads, Training { config, options })
+    let compute = Compute { device: args.device, storage: config.train.storage, threads: config.run.threads };
+    device::run(compute, Training { config, options })
 }
 
 /// A run on whichever backend it is given.

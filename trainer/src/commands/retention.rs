@@ -14,7 +14,7 @@ use crate::data::{Packing, RoutingBoundary};
 use crate::error::{Error, Result};
 use crate::evaluate::held_out::HeldOut;
 use crate::evaluate::retention::{Grid, MeanRise, Retention};
-use crate::evaluate::text::{EvaluationText, run_config};
+use crate::evaluate::text::{EvaluationText, run_config, sequence};
 use crate::model::Capacity;
 use crate::progress::{self, Mode};
 use crate::replace::replace_with;
@@ -44,7 +44,7 @@ pub fn run(args: &cli::Retention) -> Result<()> {
     if args.rows == 0 || args.batch == 0 || args.sequence == Some(0) || args.documents.contains(&0) {
         return Err(Error::Usage("--rows, --batch, --sequence and --documents must be positive".into()));
     }
-    device::run(args.device, args.storage, args.threads, Measuring(args))
+    device::run(args.compute, Measuring(args))
 }
 
 struct Measuring<'a>(&'a cli::Retention);
@@ -63,24 +63,18 @@ fn measure<B: Backend>(backend: Arc<B>, args: &cli::Retention) -> Result<()> {
     let checkpoint = folder::find(&args.checkpoint)?;
     let (config, _) = hf::read_config(&checkpoint)?;
     let run = run_config(&checkpoint)?;
-    let unknown = |flag: &str| {
-        Error::Usage(format!(
-            "{} comes from no run of this program, so its text is unknown; give text with {flag}",
-            checkpoint.display()
-        ))
-    };
     let source = match (&args.select_data, &run) {
         (Some(path), _) => Source::open(path, &config)?,
         (None, Some(run)) => Source::of_run(run, Split::Train)?,
-        (None, None) => return Err(unknown("--select-data")),
+        (None, None) => {
+            return Err(Error::Usage(format!(
+                "{} comes from no run of this program, so its text is unknown; give text with --select-data",
+                checkpoint.display()
+            )));
+        }
     };
-    let text = match (&args.data, &run) {
-        (Some(path), _) => EvaluationText::open(path, &config)?,
-        (None, Some(run)) => EvaluationText::of_run(run)?,
-        (None, None) => return Err(unknown("--data")),
-    };
-    let wanted = args.sequence.or(run.as_ref().map(|run| run.data.sequence));
-    let sequence = wanted.unwrap_or(config.max_positions.min(4096));
+    let text = EvaluationText::choose(args.data.as_deref(), run.as_ref(), &config, &checkpoint)?;
+    let sequence = sequence(args.sequence, run.as_ref(), &config);
     let routing = run.as_ref().map_or(RoutingBoundary::EosCloses, |run| run.packing().routing);
     let across = run.as_ref().is_some_and(|run| run.model.attend_across_documents);
     let packing = Packing { routing, ..Packing::new(args.batch, sequence, 0) };

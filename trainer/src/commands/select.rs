@@ -11,7 +11,7 @@ use super::device::{self, Start, Work};
 use crate::checkpoint::{folder, hf, tokenizer};
 use crate::cli::Select;
 use crate::error::{Error, Result};
-use crate::evaluate::text::run_config;
+use crate::evaluate::text::{run_config, sequence};
 use crate::model::{Capacity, ModelConfig};
 use crate::progress::{self, Mode};
 use crate::subset::select::source::{Sample, Source};
@@ -42,7 +42,7 @@ pub fn run(args: &Select) -> Result<()> {
     if args.batch == 0 || args.sequence == Some(0) || args.documents == 0 {
         return Err(Error::Usage("--batch, --sequence and --documents must be positive".into()));
     }
-    device::run(args.device, args.storage, args.threads, Selecting(args))
+    device::run(args.compute, Selecting(args))
 }
 
 struct Selecting<'a>(&'a Select);
@@ -101,8 +101,7 @@ fn choose<B: Backend>(backend: Arc<B>, args: &Select) -> Result<()> {
 /// The text to choose by, and where it comes from.
 fn sample(checkpoint: &std::path::Path, config: &ModelConfig, args: &Select) -> Result<(Sample, String)> {
     let run = run_config(checkpoint)?;
-    let wanted = args.sequence.or(run.as_ref().map(|run| run.data.sequence));
-    let longest = wanted.unwrap_or(config.max_positions.min(4096));
+    let longest = sequence(args.sequence, run.as_ref(), config);
     let mut prompts = args.prompt.clone();
     for path in &args.prompt_file {
         prompts.push(std::fs::read_to_string(path).map_err(Error::io("read", path))?);

@@ -7,12 +7,10 @@ use serde::Serialize;
 
 use crate::checkpoint::state::{CONFIG, OPTIMISER, STATE};
 use crate::checkpoint::transfer::{Settings, Written, transfer};
-use crate::checkpoint::{Family, folder};
+use crate::checkpoint::{Family, folder, tokenizer};
 use crate::cli::{Dtype, Export, Import, Transfer};
-use crate::config::Source;
 use crate::data::shard::manifest::TOKENIZER;
 use crate::error::{Error, Result};
-use crate::evaluate::text::run_config;
 use crate::progress::{Mode, Work, si};
 
 /// One JSON line while tensors are written.
@@ -45,7 +43,7 @@ pub fn export(args: &Export) -> Result<()> {
 pub(super) fn copy_tokenizer(checkpoint: &Path, out: &Path) -> Result<()> {
     let tokenizer = out.join(TOKENIZER);
     if !tokenizer.exists() {
-        let folders = std::iter::once(checkpoint.to_path_buf()).chain(shards(checkpoint));
+        let folders = std::iter::once(checkpoint.to_path_buf()).chain(tokenizer::shards(checkpoint));
         if let Some(source) = folders.map(|folder| folder.join(TOKENIZER)).find(|path| path.exists()) {
             std::fs::copy(&source, &tokenizer).map_err(Error::io("copy", &source))?;
         }
@@ -57,13 +55,6 @@ pub(super) fn copy_tokenizer(checkpoint: &Path, out: &Path) -> Result<()> {
 pub fn import(args: &Import) -> Result<()> {
     let written = copy(&args.checkpoint, Family::Emo, None, &args.transfer)?;
     finish(written, Family::Emo, &args.transfer)
-}
-
-/// The folder of shards that a run read.
-fn shards(checkpoint: &Path) -> Option<std::path::PathBuf> {
-    let data = run_config(checkpoint).ok()??.data;
-    let first = data.mix.into_iter().next().map_or(data.path, |source| source.path);
-    (data.source == Source::Shards).then_some(first)
 }
 
 /// Copies a checkpoint, or what `keep` keeps of its experts.

@@ -34,7 +34,34 @@ pub fn run_config(checkpoint: &Path) -> Result<Option<Config>> {
     Config::from_toml(&text, &[]).map(Some)
 }
 
+/// Tokens of a row: `wanted`, else as the run trained, else as many positions as the model has, 4096 at most.
+#[must_use]
+pub fn sequence(wanted: Option<usize>, run: Option<&Config>, model: &ModelConfig) -> usize {
+    let trained = wanted.or(run.map(|run| run.data.sequence));
+    trained.unwrap_or(model.max_positions.min(4096))
+}
+
 impl EvaluationText {
+    /// The text in `data`; without it, what the run that made the checkpoint holds out.
+    ///
+    /// # Errors
+    /// Text that the model cannot read or that is not here any more, and a checkpoint of no run without `data`.
+    pub fn choose(
+        data: Option<&Path>,
+        run: Option<&Config>,
+        model: &ModelConfig,
+        checkpoint: &Path,
+    ) -> Result<Self> {
+        match (data, run) {
+            (Some(path), _) => Self::open(path, model),
+            (None, Some(run)) => Self::of_run(run),
+            (None, None) => Err(Error::Usage(format!(
+                "{} comes from no run of this program, so what it held out is unknown; give text with --data",
+                checkpoint.display()
+            ))),
+        }
+    }
+
     /// What the run of `config` holds out.
     ///
     /// # Errors
