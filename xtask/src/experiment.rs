@@ -5,23 +5,27 @@
 
 mod arms;
 mod document;
+mod modules;
+mod pair;
 mod plot;
 mod runs;
 mod statistics;
+mod sweep;
 mod text;
 mod tool;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use arms::{ARMS, Arm};
-use document::Setting;
+use arms::{ARMS, Arm, SWEEP};
+use document::{Results, Setting};
+pub use runs::Purpose;
 use runs::{Measured, Run};
 
 /// What to run.
 pub struct Options {
-    /// One seed and three arms with fewer steps.
-    pub quick: bool,
+    /// The experiment, quickly or wholly, or the sweep before it.
+    pub purpose: Purpose,
     /// Folder of the corpus.
     pub corpus: PathBuf,
     /// Where runs, measurements and the page go.
@@ -34,52 +38,61 @@ pub struct Options {
     pub write: bool,
 }
 
-/// Steps of a run with `--quick`.
+/// Steps of a run of the sweep or with `--quick`.
 const QUICK_STEPS: u64 = 1500;
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<(), String> {
-    if let Some(unknown) = options.arms.iter().find(|name| ARMS.iter().all(|arm| arm.name != **name)) {
-        let known: Vec<&str> = ARMS.iter().map(|arm| arm.name).collect();
+    let purpose = options.purpose;
+    let all: &'static [Arm] = if purpose == Purpose::Sweep { &SWEEP } else { &ARMS };
+    if let Some(unknown) = options.arms.iter().find(|name| all.iter().all(|arm| arm.name != **name)) {
+        let known: Vec<&str> = all.iter().map(|arm| arm.name).collect();
         return Err(format!("there is no arm `{unknown}`; there are {}", known.join(", ")));
     }
     let tool = tool::Tool::build()?;
     let text = text::Text::prepare(&tool, &options.corpus, &options.out.join("text"))?;
     // Runs of other lengths are other experiments.
-    let steps = options.steps.or(options.quick.then_some(QUICK_STEPS));
+    let steps = options.steps.or((purpose != Purpose::Whole).then_some(QUICK_STEPS));
+    let name = if purpose == Purpose::Sweep { "sweep" } else { "steps" };
     let out =
-        steps.map_or_else(|| options.out.join("whole"), |steps| options.out.join(format!("steps-{steps}")));
+        steps.map_or_else(|| options.out.join("whole"), |steps| options.out.join(format!("{name}-{steps}")));
     let wanted = |arm: &&Arm| {
-        (arm.quick || !options.quick)
+        (arm.quick || purpose != Purpose::Quick)
             && (options.arms.is_empty() || options.arms.iter().any(|name| name == arm.name))
     };
-    let seeds = |arm: &Arm| if options.quick { 1 } else { arm.seeds };
+    let seeds = |arm: &Arm| if purpose == Purpose::Whole { arm.seeds } else { 1 };
     fs::create_dir_all(&out).map_err(|error| format!("{}: {error}", out.display()))?;
     // First seeds of all arms come first: an experiment that is stopped has something of each.
-    let chosen: Vec<&'static Arm> = ARMS.iter().filter(wanted).collect();
-    chosen.iter().try_for_each(|arm| Run::new(arm, 0, &out, options.quick).check(&tool))?;
+    let chosen: Vec<&'static Arm> = all.iter().filter(wanted).collect();
+    chosen.iter().try_for_each(|arm| Run::new(arm, 0, &out, purpose).check(&tool))?;
     let most = chosen.iter().map(|arm| seeds(arm)).max().unwrap_or(0);
     let mut results: Vec<(&'static Arm, Vec<Measured>)> =
         chosen.iter().map(|&arm| (arm, Vec::new())).collect();
     for seed in 0..most {
         for (arm, found) in &mut results {
             if seed < seeds(arm) {
-                let run = Run::new(arm, seed, &out, options.quick);
+                let run = Run::new(arm, seed, &out, purpose);
                 println!("\n== {}", run.name());
                 run.train(&tool, &text, steps)?;
                 found.push(run.measure(&tool, &text)?);
             }
         }
     }
-    let setting = Setting { command: &command(options), machine: &machine(), domains: &text.domains };
-    let page = document::page(&results, &setting);
-    let plot = plot::retention(&results)?;
+    let command = command(options);
+    let setting = Setting { command: &command, machine: &machine(), domains: &text.domains };
+    let pages = if purpose == Purpose::Sweep {
+        vec![("sweep.md", sweep::page(&results, &setting))]
+    } else {
+        let pair = pair(&tool, &out, &results, purpose)?;
+        let page = document::page(&results, &setting, pair.as_ref());
+        vec![("experiment.md", page), ("experiment.svg", plot::retention(&results)?)]
+    };
     let mut folders = vec![out];
     if options.write {
         folders.push(crate::step::root().join("docs"));
     }
     for folder in folders {
-        for (name, contents) in [("experiment.md", &page), ("experiment.svg", &plot)] {
+        for (name, contents) in &pages {
             let path = folder.join(name);
             fs::write(&path, contents).map_err(|error| format!("{}: {error}", path.display()))?;
             println!("wrote {}", path.display());
@@ -88,12 +101,28 @@ pub fn run(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
+/// Leaves EMO and the standard mixture behind, where both were trained.
+fn pair(
+    tool: &tool::Tool,
+    out: &Path,
+    results: &Results,
+    purpose: Purpose,
+) -> Result<Option<pair::Pair>, String> {
+    let kept = results.iter().filter(|(arm, _)| ["standard", "emo"].contains(&arm.name));
+    let runs: Vec<Run<'_>> = kept.map(|(arm, _)| Run::new(arm, 0, out, purpose)).collect();
+    if runs.len() < 2 { Ok(None) } else { pair::export(tool, &runs, &out.join("pair")).map(Some) }
+}
+
 /// The command line that gives the same page.
 fn command(options: &Options) -> String {
-    let mut line = "cargo xtask experiment modularity".to_owned();
-    if options.quick {
-        line += " --quick";
-    }
+    let mut line = format!(
+        "cargo xtask experiment {}",
+        match options.purpose {
+            Purpose::Whole => "modularity",
+            Purpose::Quick => "modularity --quick",
+            Purpose::Sweep => "sweep",
+        }
+    );
     if let Some(steps) = options.steps {
         line += &format!(" --steps {steps}");
     }

@@ -95,7 +95,7 @@ enum Command {
         /// Optimiser steps of a run instead of the preset's.
         #[arg(long, value_name = "N")]
         steps: Option<u64>,
-        /// Also write docs/experiment.md.
+        /// Also write the page and the plot to docs/.
         #[arg(long)]
         write: bool,
     },
@@ -105,6 +105,18 @@ enum Command {
 enum Experiment {
     /// What a model keeps of its quality in subsets of its experts.
     Modularity,
+    /// Recipes in short runs, measured on the text to validate on: how the experiment's recipe was found.
+    Sweep,
+}
+
+impl Experiment {
+    const fn purpose(self, quick: bool) -> experiment::Purpose {
+        match (self, quick) {
+            (Self::Modularity, false) => experiment::Purpose::Whole,
+            (Self::Modularity, true) => experiment::Purpose::Quick,
+            (Self::Sweep, _) => experiment::Purpose::Sweep,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -117,10 +129,11 @@ fn main() -> ExitCode {
             corpus::run(&corpus::Options { out: step::root().join(out), cap_mb, tokenizers })
         }
         Command::Evals { out } => evals::run(&step::root().join(out)),
-        Command::Experiment { name: Experiment::Modularity, quick, corpus, out, arm, steps, write } => {
+        Command::Experiment { name, quick, corpus, out, arm, steps, write } => {
             let root = step::root();
             let (corpus, out) = (root.join(corpus), root.join(out));
-            experiment::run(&experiment::Options { quick, corpus, out, arms: arm, steps, write })
+            let purpose = name.purpose(quick);
+            experiment::run(&experiment::Options { purpose, corpus, out, arms: arm, steps, write })
         }
         Command::Bench { filter, threads } => bench::run(filter.as_deref(), threads),
     };

@@ -46,6 +46,8 @@ pub struct Step {
     pub optimiser: f64,
     /// See `forward`.
     pub rest: f64,
+    /// Share of the time of all unclocked steps that went into loading data: reading, packing, segments and pools.
+    pub loading: f64,
 }
 
 /// An op in the fastest clocked step: all its calls together.
@@ -127,6 +129,8 @@ impl<T: simd::Storage> Trial<T> {
         let of = |phase: Phase| ops.iter().filter(|op| phase_of(op.op) == phase).map(|op| op.seconds).sum();
         let (forward, backward, optimiser): (f64, f64, f64) =
             (of(Phase::Forward), of(Phase::Backward), of(Phase::Optimiser));
+        let loading: f64 = plain.iter().map(|(_, outcome)| outcome.loading).sum();
+        let loading = loading / plain.iter().map(|(seconds, _)| seconds).sum::<f64>();
         plain.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         let (_, median_seconds) = least_and_median(plain.iter().map(|(seconds, _)| *seconds).collect());
         let (seconds, fastest) = plain.into_iter().next().unwrap_or_default();
@@ -141,6 +145,7 @@ impl<T: simd::Storage> Trial<T> {
             backward,
             optimiser,
             rest: (clocked - forward - backward - optimiser).max(0.0),
+            loading,
         };
         Ok((machine, step, ops))
     }
@@ -227,6 +232,7 @@ mod tests {
         assert!((experts.gflops.unwrap() / expected - 1.0).abs() < 1e-9);
         assert!((experts.of_peak.unwrap() * machine.gflops(storage) / expected - 1.0).abs() < 1e-9);
         assert!(step.forward > 0.0 && step.backward > 0.0 && step.optimiser > 0.0);
+        assert!(step.loading > 0.0 && step.loading < 1.0);
         assert!((step.tokens_per_s * step.seconds / 32.0 - 1.0).abs() < 1e-9);
     }
 

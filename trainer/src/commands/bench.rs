@@ -251,11 +251,12 @@ fn print(config: &str, storage: Storage, machine: &Machine, step: &Step, ops: &[
     }
     let Step { forward, backward, optimiser, rest, .. } = *step;
     println!(
-        "\nforward {:.1} ms, backward and losses {:.1} ms, optimiser {:.1} ms, all else {:.1} ms",
+        "\nforward {:.1} ms, backward and losses {:.1} ms, optimiser {:.1} ms, all else {:.1} ms; loading data {:.2} % of steps",
         1e3 * forward,
         1e3 * backward,
         1e3 * optimiser,
-        1e3 * rest
+        1e3 * rest,
+        100.0 * step.loading
     );
     println!(
         "step: best {:.1} ms, median {:.1} ms; {:.0} tokens/s; {:.1} model GFLOP/s, {:.0} % of peak\n",

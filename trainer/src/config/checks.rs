@@ -149,6 +149,7 @@ impl Router {
                 ("ramp", self.pool_ramp > 0),
                 ("unpooled", self.pool_unpooled > 0.0),
                 ("first_layer", self.pool_first_layer > 0),
+                ("draw", self.pool_draw != PoolDraw::Layer),
             ] {
                 ensure(!used, || format!("`router.pool_{key}` needs a pool, but `router.pool = \"none\"`"))?;
             }
@@ -157,7 +158,7 @@ impl Router {
         within("router.pool_until", self.pool_until, 0.0, 1.0)?;
         within("router.pool_unpooled", self.pool_unpooled, 0.0, 1.0)?;
         let smallest = match self.pool {
-            Pool::Uniform => {
+            Pool::Uniform | Pool::LogUniform => {
                 ensure(self.pool_min <= self.pool_max, || {
                     format!(
                         "`router.pool_min = {}` is above `router.pool_max = {}`",

@@ -42,6 +42,7 @@ impl Default for Router {
             loss_free_rate: 0.0,
             always_active: Vec::new(),
             pool: Pool::Uniform,
+            pool_draw: PoolDraw::Layer,
             pool_min: 4,
             pool_max: 32,
             pool_forced: 0,

@@ -98,6 +98,8 @@ pub struct Router {
     pub always_active: Vec<u32>,
     /// How many experts a document may use in training.
     pub pool: Pool,
+    /// What draws a size of its own.
+    pub pool_draw: PoolDraw,
     /// Smallest pool, in routed experts.
     pub pool_min: usize,
     /// Largest pool, in routed experts; at or above the number of routed experts nothing is masked. A fixed pool's size.
@@ -166,10 +168,22 @@ pub enum Normalise {
 pub enum Pool {
     /// All of them: an ordinary mixture of experts.
     None,
-    /// Uniform on `pool_min..=pool_max`, drawn for every layer and document (EMO).
+    /// Uniform on `pool_min..=pool_max` (EMO).
     Uniform,
+    /// The logarithm uniform between those of `pool_min` and `pool_max`: half of the pools are below their geometric mean.
+    LogUniform,
     /// Always `pool_max`.
     Fixed,
+}
+
+/// What draws a pool size of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolDraw {
+    /// Every layer of every document (EMO).
+    Layer,
+    /// Every document, for all of its layers: as a model whose layers all keep equally few experts.
+    Document,
 }
 
 /// Which routing document an end-of-document token belongs to.

@@ -2,10 +2,12 @@
 
 use emo::ops::pool::draw_size;
 
-use crate::config::{Config, Pool};
+use crate::config::{Config, Pool, PoolDraw};
 
 /// The word that takes the layer's place in the draw of whether a document has a pool at all.
 const WHETHER: u32 = u32::MAX;
+/// The same for a size that all layers share.
+const ALL_LAYERS: u32 = u32::MAX - 1;
 /// Shares are compared in parts of this.
 const PARTS: u32 = 1 << 20;
 
@@ -13,6 +15,7 @@ const PARTS: u32 = 1 << 20;
 #[derive(Debug, Clone)]
 pub struct Pools {
     kind: Pool,
+    draw: PoolDraw,
     bounds: (u32, u32),
     routed: u32,
     seed: u64,
@@ -31,8 +34,9 @@ impl Pools {
         let router = &config.router;
         Self {
             kind: router.pool,
+            draw: router.pool_draw,
             bounds: match router.pool {
-                Pool::Uniform => (router.pool_min as u32, router.pool_max as u32),
+                Pool::Uniform | Pool::LogUniform => (router.pool_min as u32, router.pool_max as u32),
                 Pool::None | Pool::Fixed => (router.pool_max as u32, router.pool_max as u32),
             },
             routed: router.experts.saturating_sub(router.shared) as u32,
@@ -57,11 +61,24 @@ impl Pools {
             if layer < self.first_layer || (self.unpooled > 0 && free()) {
                 self.routed
             } else {
-                draw_size(self.seed, step, layer, document, bounds.0, bounds.1)
+                let word = if self.draw == PoolDraw::Layer { layer } else { ALL_LAYERS };
+                self.draw(step, word, document, bounds)
             }
         };
         let layer = |&layer: &u32| documents.iter().map(|&document| size(layer, document)).collect();
         Some(self.layers.iter().map(layer).collect())
+    }
+
+    /// One size within the bounds.
+    fn draw(&self, step: u64, word: u32, document: u64, (least, most): (u32, u32)) -> u32 {
+        if self.kind != Pool::LogUniform {
+            return draw_size(self.seed, step, word, document, least, most);
+        }
+        let share = f64::from(draw_size(self.seed, step, word, document, 0, PARTS - 1)) / f64::from(PARTS);
+        // The power of two from the crate `libm`: the same bits on every machine.
+        let from = f64::from(least.max(1));
+        let size = from * libm::exp2(share * libm::log2(f64::from(most + 1) / from));
+        (size as u32).clamp(least, most)
     }
 
     /// A bound that falls in a straight line from all routed experts to its value over the first `ramp` steps.
@@ -95,6 +112,24 @@ mod tests {
         let pools = pools(&["router.pool_ramp=100", "router.pool_max=8", "router.pool_min=8"]);
         let at = |step| pools.sizes(step, &[1]).unwrap()[0][0];
         assert_eq!((at(1), at(50), at(100), at(2000)), (31, 20, 8, 8));
+    }
+
+    #[test]
+    fn half_of_log_uniform_sizes_are_below_the_geometric_mean_and_none_out_of_bounds() {
+        let pools = pools(&["router.pool=log_uniform", "router.pool_min=4", "router.pool_max=24"]);
+        let documents: Vec<u64> = (0..4000).collect();
+        let sizes = &pools.sizes(3, &documents).unwrap()[1];
+        assert_eq!((sizes.iter().min(), sizes.iter().max()), (Some(&4), Some(&24)));
+        // The bounds 4 and 25 have the geometric mean 10.
+        let below = sizes.iter().filter(|&&size| size < 10).count() as f64 / 4000.0;
+        assert!((below - 0.5).abs() < 0.03, "{below}");
+    }
+
+    #[test]
+    fn layers_share_a_documents_size_where_documents_draw() {
+        let sizes = pools(&["router.pool_draw=document"]).sizes(2, &[1, 2, 3, 4]).unwrap();
+        assert!(sizes.iter().all(|layer| *layer == sizes[0]));
+        assert!(sizes[0].iter().any(|&size| size != sizes[0][0]), "{sizes:?}");
     }
 
     #[test]

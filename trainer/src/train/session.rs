@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use emo::Backend;
 
@@ -56,6 +57,8 @@ pub struct Outcome {
     pub flop: f64,
     /// Slots of each routed expert, for each mixture layer.
     pub counts: Vec<Vec<u64>>,
+    /// Seconds in which batches were read, packed and given their segments and pools, before any op.
+    pub loading: f64,
 }
 
 impl<B: Backend> Session<B> {
@@ -146,10 +149,12 @@ impl<B: Backend> Session<B> {
             self.config.optimiser.lr * schedule::factor(&self.config.schedule, step, self.config.train.steps);
         let mut outcome = Outcome { lr, ..Outcome::default() };
         let micro_batches = self.batches.len() as u64;
+        let start = Instant::now();
         for (index, batch) in self.batches.iter_mut().enumerate() {
             self.stream.fill(self.step * micro_batches + index as u64, batch);
             outcome.tokens += batch.ids.len() as u64;
         }
+        outcome.loading = start.elapsed().as_secs_f64();
         let loss_tokens = self.batches.iter().map(Batch::targets).sum();
         self.inputs.balance_counts = None;
         if self.config.counts_first() {
@@ -157,7 +162,9 @@ impl<B: Backend> Session<B> {
         }
         self.model.zero_gradients()?;
         for batch in &self.batches {
+            let start = Instant::now();
             self.filler.train(batch, step, loss_tokens, &mut self.inputs);
+            outcome.loading += start.elapsed().as_secs_f64();
             let losses = self.model.loss_and_backward(&self.inputs, &self.objective)?;
             if !losses.total().is_finite() {
                 return Err(self.not_finite(step, "loss of", losses.total())?);

@@ -144,3 +144,6 @@ pub const ARMS: [Arm; 13] = [
         quick: false,
     },
 ];
+
+/// The recipes of the sweep.
+pub const SWEEP: [Arm; 0] = [];

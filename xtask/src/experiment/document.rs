@@ -3,6 +3,8 @@
 use std::fmt::Write;
 
 use super::arms::Arm;
+use super::modules::Touch;
+use super::pair::Pair;
 use super::runs::{KEEP, Measured};
 use super::statistics::{self, Kind, Spread, full, over, rise, rises, words};
 
@@ -17,7 +19,7 @@ pub struct Setting<'a> {
 }
 
 /// The page.
-pub fn page(results: &Results, setting: &Setting<'_>) -> String {
+pub fn page(results: &Results, setting: &Setting<'_>, models: Option<&Pair>) -> String {
     let mut page = format!(
         "# Does modularity pay? The experiment, as it came out\n\n\
          Written by `{}` on {}. Model, data and training: preset `modularity`; every arm sees the same documents in the same \
@@ -33,19 +35,24 @@ pub fn page(results: &Results, setting: &Setting<'_>) -> String {
     page += &table_b(results);
     page += &table_c(results);
     page += &table_d(results);
+    page += &table_e(results);
+    page += &models.map_or_else(String::new, pair);
     page
 }
 
-fn row(out: &mut String, cells: impl IntoIterator<Item = String>) {
+/// A row of a table.
+pub fn row(out: &mut String, cells: impl IntoIterator<Item = String>) {
     let _ = writeln!(out, "| {} |", cells.into_iter().collect::<Vec<_>>().join(" | "));
 }
 
-fn head(out: &mut String, cells: &[&str]) {
+/// The head of a table: words to the left, numbers to the right.
+pub fn head(out: &mut String, cells: &[&str]) {
     row(out, cells.iter().map(|cell| (*cell).to_owned()));
     row(out, cells.iter().enumerate().map(|(at, _)| if at == 0 { "---".into() } else { "---:".into() }));
 }
 
-fn runs_of<'a>(results: &'a Results, name: &str) -> &'a [Measured] {
+/// The runs of an arm.
+pub fn runs_of<'a>(results: &'a Results, name: &str) -> &'a [Measured] {
     results.iter().find(|(arm, _)| arm.name == name).map_or(&[], |(_, runs)| runs)
 }
 
@@ -120,7 +127,7 @@ fn verdict(results: &Results) -> String {
 }
 
 /// How far an arm's whole model stands behind another's.
-fn behind(runs: &[Measured], other: &[Measured]) -> Option<f64> {
+pub fn behind(runs: &[Measured], other: &[Measured]) -> Option<f64> {
     let mean = |runs: &[Measured]| over(runs, |run| Some(full(run, None)));
     Some(mean(runs)?.mean / mean(other)?.mean - 1.0)
 }
@@ -239,5 +246,41 @@ fn table_d(results: &Results) -> String {
             row(&mut out, [format!("`{}`", arm.name), keep.clone(), format!("{speed:.2}"), size]);
         }
     }
+    out + "\n"
+}
+
+fn table_e(results: &Results) -> String {
+    let mut out = "## E. Are the experts of a domain a module?\n\n\
+        Change of the whole model's loss, percent, after one domain's experts (an eighth, chosen from five documents) were tuned on \
+        250 kB of new text of the domain, after everything was tuned on it, and without these experts. Means over domains; the worst \
+        is that of any other domain.\n\n"
+        .to_owned();
+    head(&mut out, &["arm", "what was done", "the domain", "all others", "worst of the others"]);
+    for (arm, runs) in results {
+        let effects = runs.first().map(|run| run.effects.as_slice()).unwrap_or_default();
+        for touch in Touch::ALL {
+            let of = || effects.iter().filter(|effect| effect.touch == touch);
+            let own: Vec<f64> = of().map(|effect| effect.own).collect();
+            let others: Vec<f64> = of().flat_map(|effect| effect.others.iter().copied()).collect();
+            let (Some(own), Some(mean)) = (Spread::of(&own), Spread::of(&others)) else { continue };
+            let worst = others.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let percent = |value: f64| format!("{:+.2}", 100.0 * value);
+            let cells = [own.mean, mean.mean, worst].map(percent);
+            row(&mut out, [format!("`{}`", arm.name), touch.words().to_owned()].into_iter().chain(cells));
+        }
+    }
+    out + "\n"
+}
+
+fn pair(pair: &Pair) -> String {
+    let mut out = "## The pair\n\n\
+        The first seeds of `emo` and `standard` in bf16, with their tokenizer: for trying out what this page speaks of.\n\n"
+        .to_owned();
+    head(&mut out, &["model", "file, MB"]);
+    for (name, bytes) in &pair.models {
+        row(&mut out, [format!("`{name}`"), format!("{:.1}", *bytes as f64 / 1e6)]);
+    }
+    let all: u64 = pair.models.iter().map(|(_, bytes)| bytes).sum();
+    row(&mut out, ["both".into(), format!("{:.1}", all as f64 / 1e6)]);
     out + "\n"
 }

@@ -6,17 +6,40 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::arms::{Arm, Subsets};
+use super::modules::{self, Effect};
+use super::statistics::domain_loss;
 use super::text::Text;
 use super::tool::Tool;
 
 /// Shares of the experts that are kept.
 pub const KEEP: [&str; 4] = ["50%", "25%", "12.5%", "6.25%"];
-/// Shares at which subsets are tuned with `--quick`.
-const QUICKLY_TUNED: [&str; 1] = ["12.5%"];
 /// Pool sizes at which the whole model is measured, chosen by a document's first tokens.
 const POOL_SIZES: &str = "7,15,31";
 /// Those tokens.
 const POOL_PROMPT: &str = "64";
+
+/// What runs are made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The experiment.
+    Whole,
+    /// The same with one seed and three arms.
+    Quick,
+    /// Looking for a better recipe, on the text to validate on: what the experiment measures on stays unseen.
+    Sweep,
+}
+
+impl Purpose {
+    /// The part of the text that losses are measured on.
+    pub const fn part(self) -> &'static str {
+        if matches!(self, Self::Sweep) { "valid" } else { "test" }
+    }
+
+    /// Shares at which subsets are tuned.
+    const fn tuned(self) -> &'static [&'static str] {
+        if matches!(self, Self::Whole) { &KEEP } else { &["12.5%"] }
+    }
+}
 
 /// One arm with one seed.
 pub struct Run<'a> {
@@ -27,7 +50,7 @@ pub struct Run<'a> {
     folder: PathBuf,
     /// `Subsets::All` only for the first seed.
     subsets: Subsets,
-    tuned: &'static [&'static str],
+    purpose: Purpose,
 }
 
 /// What was measured on a run; null where it was not.
@@ -41,6 +64,8 @@ pub struct Measured {
     pub retention: Value,
     /// `(domain, share kept, before, after)`: bits per byte before and after tuning.
     pub tuned: Vec<(String, String, f64, f64)>,
+    /// What touching one domain's experts does.
+    pub effects: Vec<Effect>,
     /// `trainer analyse`.
     pub analysis: Value,
     /// `(share kept, ms a token, bytes of the file)`.
@@ -51,10 +76,9 @@ pub struct Measured {
 
 impl<'a> Run<'a> {
     /// A run below `out`.
-    pub fn new(arm: &'a Arm, seed: u64, out: &Path, quick: bool) -> Self {
+    pub fn new(arm: &'a Arm, seed: u64, out: &Path, purpose: Purpose) -> Self {
         let subsets = if seed > 0 && arm.subsets == Subsets::All { Subsets::Curve } else { arm.subsets };
-        let tuned: &[&str] = if quick { &QUICKLY_TUNED } else { &KEEP };
-        Self { arm, seed, folder: out.join("runs").join(format!("{}-{seed}", arm.name)), subsets, tuned }
+        Self { arm, seed, folder: out.join("runs").join(format!("{}-{seed}", arm.name)), subsets, purpose }
     }
 
     /// Its name.
@@ -62,7 +86,13 @@ impl<'a> Run<'a> {
         format!("{}-{}", self.arm.name, self.seed)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The file or folder of a measurement.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join("measured").join(name)
     }
 
@@ -108,7 +138,7 @@ impl<'a> Run<'a> {
     pub fn measure(&self, tool: &Tool, text: &Text) -> Result<Measured, String> {
         let checkpoint = self.folder.display().to_string();
         let part = |name: &str| text.part(name).display().to_string();
-        let (test, select) = (part("test"), part("select"));
+        let (test, select) = (part(self.purpose.part()), part("select"));
         let mut found = Measured { training: self.training()?, ..Measured::default() };
         let full = ["eval", "--checkpoint", &checkpoint, "--data", &test, "--batch", "8"];
         found.full = tool.measure(&self.path("full.json"), &full)?;
@@ -125,104 +155,75 @@ impl<'a> Run<'a> {
             retention.extend(["--method", "layerwise,mass,easy-ep,random", "--documents", "1,5,100"]);
         }
         found.retention = tool.measure(&self.path("retention.json"), &retention)?;
+        if self.purpose == Purpose::Sweep {
+            return Ok(found);
+        }
         let out = self.path("analysis").display().to_string();
         let analyse = ["analyse", "--checkpoint", &checkpoint, "--data", &test, "--out", &out];
         found.analysis = tool.measure(&self.path("analysis.json"), &analyse)?;
         if self.subsets == Subsets::All {
             found.tuned = self.tune(tool, text)?;
+            found.effects = modules::effects(self, tool, text, &found.full, self.purpose)?;
             found.sizes = self.sizes(tool, text)?;
         }
         Ok(found)
     }
 
-    /// Selects a domain's experts from five documents and writes the smaller model; returns its folder.
-    fn prune(&self, tool: &Tool, text: &Text, domain: &str, keep: &str) -> Result<PathBuf, String> {
+    /// Selects a domain's experts from five documents; returns the file of the subset.
+    pub fn select(&self, tool: &Tool, text: &Text, domain: &str, keep: &str) -> Result<PathBuf, String> {
         let name = format!("{domain}-{}", keep.trim_end_matches('%'));
-        let (subset, model) = (self.path(&format!("{name}.subset.json")), self.path(&name));
-        let checkpoint = self.folder.display().to_string();
+        let subset = self.path(&format!("{name}.subset.json"));
+        let (checkpoint, out) = (self.folder.display().to_string(), subset.display().to_string());
         let select_text = text.part("select").display().to_string();
-        let (subset_path, model_path) = (subset.display().to_string(), model.display().to_string());
-        tool.measure(
-            &self.path(&format!("{name}.select.json")),
-            &[
-                "select",
-                "--checkpoint",
-                &checkpoint,
-                "--data",
-                &select_text,
-                "--domain",
-                domain,
-                "--keep",
-                keep,
-                "--out",
-                &subset_path,
-            ],
-        )?;
-        tool.measure(
-            &self.path(&format!("{name}.prune.json")),
-            &[
-                "prune",
-                "--checkpoint",
-                &checkpoint,
-                "--experts",
-                &subset_path,
-                "--out",
-                &model_path,
-                "--force",
-            ],
-        )?;
+        let arguments = ["select", "--checkpoint", &checkpoint, "--data", &select_text, "--domain", domain];
+        let arguments = [&arguments[..], &["--keep", keep, "--out", &out]].concat();
+        tool.measure(&self.path(&format!("{name}.select.json")), &arguments)?;
+        Ok(subset)
+    }
+
+    /// The same, and writes the smaller model; returns its folder.
+    fn prune(&self, tool: &Tool, text: &Text, domain: &str, keep: &str) -> Result<PathBuf, String> {
+        let subset = self.select(tool, text, domain, keep)?.display().to_string();
+        let name = format!("{domain}-{}", keep.trim_end_matches('%'));
+        let model = self.path(&name);
+        let (checkpoint, out) = (self.folder.display().to_string(), model.display().to_string());
+        let arguments =
+            ["prune", "--checkpoint", &checkpoint, "--experts", &subset, "--out", &out, "--force"];
+        tool.measure(&self.path(&format!("{name}.prune.json")), &arguments)?;
         Ok(model)
+    }
+
+    /// Tunes on the part for tuning, with what `arguments` add.
+    pub fn finetune(
+        &self,
+        tool: &Tool,
+        text: &Text,
+        record: &Path,
+        arguments: &[&str],
+    ) -> Result<(), String> {
+        let (tune, valid) =
+            (text.part("tune").display().to_string(), text.part("valid").display().to_string());
+        let common = ["finetune", "--data", &tune, "--valid", &valid, "--force", "--lr", "3e-4"];
+        let batch = ["--set", "data.sequence=256", "--batch", "8"];
+        tool.measure(record, &[&common[..], &batch, arguments].concat()).map(drop)
     }
 
     fn tune(&self, tool: &Tool, text: &Text) -> Result<Vec<(String, String, f64, f64)>, String> {
         let mut found = Vec::new();
-        let part = |name: &str| text.part(name).display().to_string();
-        let (tune, valid, test) = (part("tune"), part("valid"), part("test"));
-        for &keep in self.tuned {
+        let test = text.part("test").display().to_string();
+        for &keep in self.purpose.tuned() {
             for domain in &text.domains {
                 let model = self.prune(tool, text, domain, keep)?;
                 let name = format!("{domain}-{}", keep.trim_end_matches('%'));
                 let (before, tuned) = (model.display().to_string(), self.path(&format!("{name}-tuned")));
                 let after = tuned.display().to_string();
-                tool.measure(
-                    &self.path(&format!("{name}.tune.json")),
-                    &[
-                        "finetune",
-                        "--checkpoint",
-                        &before,
-                        "--data",
-                        &tune,
-                        "--valid",
-                        &valid,
-                        "--domain",
-                        domain,
-                        "--out",
-                        &after,
-                        "--force",
-                        "--set",
-                        "data.sequence=256",
-                        "--batch",
-                        "8",
-                        "--lr",
-                        "3e-4",
-                    ],
-                )?;
-                let loss = |name: String, checkpoint: &str| -> Result<f64, String> {
-                    let arguments = [
-                        "eval",
-                        "--checkpoint",
-                        checkpoint,
-                        "--data",
-                        &test,
-                        "--batch",
-                        "8",
-                        "--sequence",
-                        "256",
-                    ];
-                    let json = tool.measure(&self.path(&name), &arguments)?;
-                    json["domains"][domain]["bits_per_byte"]
-                        .as_f64()
-                        .ok_or_else(|| format!("{name}: no loss for {domain}"))
+                let record = self.path(&format!("{name}.tune.json"));
+                let arguments = ["--checkpoint", &before, "--domain", domain, "--out", &after];
+                self.finetune(tool, text, &record, &arguments)?;
+                let eval = ["eval", "--data", &test, "--batch", "8", "--sequence", "256", "--checkpoint"];
+                let loss = |name: String, checkpoint: &str| {
+                    let arguments = [&eval[..], &[checkpoint]].concat();
+                    domain_loss(&tool.measure(&self.path(&name), &arguments)?, domain)
                 };
                 let before = loss(format!("{name}.before.json"), &before)?;
                 let after = loss(format!("{name}.after.json"), &after)?;

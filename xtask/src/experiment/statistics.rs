@@ -70,6 +70,12 @@ pub fn full(measured: &Measured, domain: Option<&str>) -> f64 {
     value.as_f64().unwrap_or(f64::NAN)
 }
 
+/// Bits per byte of a domain in what `trainer eval` says.
+pub fn domain_loss(eval: &Value, domain: &str) -> Result<f64, String> {
+    let loss = eval["domains"][domain]["bits_per_byte"].as_f64();
+    loss.ok_or_else(|| format!("an evaluation without a loss for {domain}"))
+}
+
 /// Over the runs of an arm.
 pub fn over(runs: &[Measured], value: impl Fn(&Measured) -> Option<f64>) -> Option<Spread> {
     let values: Option<Vec<f64>> = runs.iter().map(value).collect();
