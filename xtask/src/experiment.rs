@@ -38,8 +38,10 @@ pub struct Options {
     pub write: bool,
 }
 
-/// Steps of a run of the sweep or with `--quick`.
-const QUICK_STEPS: u64 = 1500;
+/// Steps of a run with `--quick`.
+const QUICK_STEPS: u64 = 1000;
+/// Steps of a run of the sweep: the experiment's.
+const SWEEP_STEPS: u64 = 1500;
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<(), String> {
@@ -52,7 +54,11 @@ pub fn run(options: &Options) -> Result<(), String> {
     let tool = tool::Tool::build()?;
     let text = text::Text::prepare(&tool, &options.corpus, &options.out.join("text"))?;
     // Runs of other lengths are other experiments.
-    let steps = options.steps.or((purpose != Purpose::Whole).then_some(QUICK_STEPS));
+    let steps = options.steps.or(match purpose {
+        Purpose::Whole => None,
+        Purpose::Quick => Some(QUICK_STEPS),
+        Purpose::Sweep => Some(SWEEP_STEPS),
+    });
     let name = if purpose == Purpose::Sweep { "sweep" } else { "steps" };
     let out =
         steps.map_or_else(|| options.out.join("whole"), |steps| options.out.join(format!("{name}-{steps}")));
@@ -68,37 +74,58 @@ pub fn run(options: &Options) -> Result<(), String> {
     let most = chosen.iter().map(|arm| seeds(arm)).max().unwrap_or(0);
     let mut results: Vec<(&'static Arm, Vec<Measured>)> =
         chosen.iter().map(|&arm| (arm, Vec::new())).collect();
+    let written = Pages { tool: &tool, out, command: command(options), domains: &text.domains, options };
     for seed in 0..most {
-        for (arm, found) in &mut results {
+        for at in 0..results.len() {
+            let arm = results[at].0;
             if seed < seeds(arm) {
-                let run = Run::new(arm, seed, &out, purpose);
+                let run = Run::new(arm, seed, &written.out, purpose);
                 println!("\n== {}", run.name());
                 run.train(&tool, &text, steps)?;
-                found.push(run.measure(&tool, &text)?);
+                let measured = run.measure(&tool, &text)?;
+                results[at].1.push(measured);
+                // What there is so far: a machine may be needed for something else.
+                written.write(&results)?;
             }
         }
     }
-    let command = command(options);
-    let setting = Setting { command: &command, machine: &machine(), domains: &text.domains };
-    let pages = if purpose == Purpose::Sweep {
-        vec![("sweep.md", sweep::page(&results, &setting))]
-    } else {
-        let pair = pair(&tool, &out, &results, purpose)?;
-        let page = document::page(&results, &setting, pair.as_ref());
-        vec![("experiment.md", page), ("experiment.svg", plot::retention(&results)?)]
-    };
-    let mut folders = vec![out];
-    if options.write {
-        folders.push(crate::step::root().join("docs"));
-    }
-    for folder in folders {
-        for (name, contents) in &pages {
-            let path = folder.join(name);
-            fs::write(&path, contents).map_err(|error| format!("{}: {error}", path.display()))?;
-            println!("wrote {}", path.display());
-        }
-    }
     Ok(())
+}
+
+/// The pages that the results become.
+struct Pages<'a> {
+    tool: &'a tool::Tool,
+    out: PathBuf,
+    command: String,
+    domains: &'a [String],
+    options: &'a Options,
+}
+
+impl Pages<'_> {
+    /// Writes what was measured until now.
+    fn write(&self, results: &Results) -> Result<(), String> {
+        let measured: Vec<_> = results.iter().filter(|(_, runs)| !runs.is_empty()).cloned().collect();
+        let setting = Setting { command: &self.command, machine: &machine(), domains: self.domains };
+        let pages = if self.options.purpose == Purpose::Sweep {
+            vec![("sweep.md", sweep::page(&measured, &setting))]
+        } else {
+            let pair = pair(self.tool, &self.out, &measured, self.options.purpose)?;
+            let page = document::page(&measured, &setting, pair.as_ref());
+            vec![("experiment.md", page), ("experiment.svg", plot::retention(&measured)?)]
+        };
+        let mut folders = vec![self.out.clone()];
+        if self.options.write {
+            folders.push(crate::step::root().join("docs"));
+        }
+        for folder in folders {
+            for (name, contents) in &pages {
+                let path = folder.join(name);
+                fs::write(&path, contents).map_err(|error| format!("{}: {error}", path.display()))?;
+                println!("wrote {}", path.display());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Leaves EMO and the standard mixture behind, where both were trained.

@@ -29,6 +29,14 @@ pub enum Subsets {
 
 /// No document pools: an ordinary mixture of experts.
 const NO_POOL: &str = "router.pool=\"none\"";
+/// Half of the pools below 17 experts.
+const LOG_UNIFORM: &str = "router.pool=\"log_uniform\"";
+/// A tenth of the preset's weight.
+const LIGHT_BALANCE: &str = "losses.load_balance=0.01";
+/// As in the release: a token's weights are the scores themselves.
+const RAW: &str = "router.normalise=\"none\"";
+/// Experts of twice the width.
+const WIDE: &str = "model.expert_width=64";
 /// Causal box filter over three tokens.
 const SMOOTHED: [&str; 2] = ["router.smoothing=\"fixed\"", "router.smoothing_width=3"];
 
@@ -36,10 +44,10 @@ const SMOOTHED: [&str; 2] = ["router.smoothing=\"fixed\"", "router.smoothing_wid
 pub const ARMS: [Arm; 13] = [
     Arm {
         name: "dense",
-        about: "the 4 active experts of width 64 as one block of 256",
+        about: "the 4 active experts of width 32 as one block of 128",
         set: &[
             "model.dense_layers=[0,1,2,3]",
-            "model.dense_width=256",
+            "model.dense_width=128",
             "losses.load_balance=0",
             "losses.router_z=0",
         ],
@@ -136,14 +144,35 @@ pub const ARMS: [Arm; 13] = [
         quick: false,
     },
     Arm {
-        name: "emo-unpooled",
-        about: "half of the documents, and the first layer, without pools",
-        set: &["router.pool_unpooled=0.5", "router.pool_first_layer=1"],
+        name: "emo-small",
+        about: "more small pools: log-uniform from 4 to all routed experts, half of them below 17",
+        set: &[LOG_UNIFORM],
         seeds: 1,
         subsets: Subsets::Curve,
         quick: false,
     },
 ];
 
-/// The recipes of the sweep.
-pub const SWEEP: [Arm; 0] = [];
+/// A recipe of the sweep: a change of the preset.
+const fn recipe(name: &'static str, about: &'static str, set: &'static [&'static str]) -> Arm {
+    Arm { name, about, set, seeds: 1, subsets: Subsets::Curve, quick: false }
+}
+
+/// The recipes of the sweep. Where one is of the pools alone, its standard mixture is the first row; where it is of more, the
+/// standard mixture was given the same.
+pub const SWEEP: [Arm; 14] = [
+    recipe("standard", "the preset without pools", &[NO_POOL]),
+    recipe("emo", "the preset: pools uniform from 4 to all 63 routed experts", &[]),
+    recipe("emo-small", "log-uniform from 4: half of the pools below 17", &[LOG_UNIFORM]),
+    recipe("emo-until", "the last 15 % of the steps without pools", &["router.pool_until=0.85"]),
+    recipe("emo-min-10", "uniform from 10", &["router.pool_min=10"]),
+    recipe("standard-balance", "a tenth of the weight on load balance", &[NO_POOL, LIGHT_BALANCE]),
+    recipe("emo-balance", "the same", &[LIGHT_BALANCE]),
+    recipe("standard-raw", "weights of the chosen experts not divided by their sum", &[NO_POOL, RAW]),
+    recipe("standard-wide", "experts of width 64", &[NO_POOL, WIDE]),
+    recipe("emo-wide", "the same", &[WIDE]),
+    recipe("standard-wide-raw", "experts of width 64, weights not divided by their sum", &[NO_POOL, WIDE, RAW]),
+    recipe("emo-wide-raw", "the same", &[WIDE, RAW]),
+    recipe("emo-wide-raw-half", "and half of the documents without pools", &[WIDE, RAW, "router.pool_unpooled=0.5"]),
+    recipe("emo-wide-raw-until", "and the last 15 % of the steps without", &[WIDE, RAW, "router.pool_until=0.85"]),
+];

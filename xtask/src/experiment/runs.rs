@@ -54,7 +54,7 @@ pub struct Run<'a> {
 }
 
 /// What was measured on a run; null where it was not.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Measured {
     /// `trainer eval` on the test text.
     pub full: Value,
