@@ -4,6 +4,9 @@
 #[path = "build/bindings.rs"]
 mod bindings;
 #[cfg(feature = "cuda")]
+#[path = "build/cache.rs"]
+mod cache;
+#[cfg(feature = "cuda")]
 #[path = "build/kernels.rs"]
 mod kernels;
 #[cfg(feature = "cuda")]

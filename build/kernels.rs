@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::time::SystemTime;
 use std::{fs, thread};
 
+use crate::cache::{self, Cache};
 use crate::nvcc::Nvcc;
 
 /// A100, H100 and B200; the PTX serves every later GPU.
@@ -29,12 +30,14 @@ fn targets() -> Result<Vec<String>, String> {
     Ok(targets)
 }
 
-/// The fatbins of all kernels in `folder`, by name. Only those are compiled anew whose sources or settings changed.
+/// The fatbins of all kernels in `folder`, by name. Only those are compiled whose sources and settings are new to this build
+/// folder and to the cache.
 pub fn compile(nvcc: &Nvcc, folder: &Path, out: &Path) -> Result<BTreeMap<String, PathBuf>, String> {
     let targets = targets()?;
     let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let sources = entries.flatten().map(|entry| entry.path());
     let sources: Vec<PathBuf> = sources.filter(|path| path.extension().is_some_and(|e| e == "cu")).collect();
+    let cache = Cache::beside(out);
     let fatbins = Mutex::new(BTreeMap::new());
     let errors = Mutex::new(Vec::new());
     let queue = Mutex::new(sources.iter());
@@ -44,7 +47,7 @@ pub fn compile(nvcc: &Nvcc, folder: &Path, out: &Path) -> Result<BTreeMap<String
             scope.spawn(|| {
                 while let Some(source) = queue.lock().ok().and_then(|mut queue| queue.next()) {
                     let name = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                    match one(nvcc, source, &name, out, &targets) {
+                    match one(nvcc, &cache, source, &name, out, &targets) {
                         Ok(fatbin) => drop(fatbins.lock().map(|mut all| all.insert(name, fatbin))),
                         Err(error) => drop(errors.lock().map(|mut all| all.push(error))),
                     }
@@ -60,36 +63,45 @@ pub fn compile(nvcc: &Nvcc, folder: &Path, out: &Path) -> Result<BTreeMap<String
     }
 }
 
-fn one(nvcc: &Nvcc, source: &Path, name: &str, out: &Path, targets: &[String]) -> Result<PathBuf, String> {
+fn one(
+    nvcc: &Nvcc,
+    cache: &Cache,
+    source: &Path,
+    name: &str,
+    out: &Path,
+    targets: &[String],
+) -> Result<PathBuf, String> {
     let [fatbin, depends, stamp, started] =
         ["fatbin", "d", "stamp", "started"].map(|extension| out.join(format!("{name}.{extension}")));
-    let mut command = nvcc.fatbin(source, &fatbin, &depends, targets);
-    let fingerprint = nvcc.fingerprint(&command);
-    if fatbin.exists() && is_current(&stamp, &depends, &fingerprint) {
+    let settings = nvcc.settings(targets);
+    if fatbin.exists() && is_current(&stamp, &depends, &settings) {
         return Ok(fatbin);
     }
     // Written before the compiler reads: a file that changes while it runs is newer than the stamp.
     let failed = |what: &Path, error: std::io::Error| format!("{}: {error}", what.display());
-    fs::write(&started, &fingerprint).map_err(|error| failed(&started, error))?;
-    let output = command.output().map_err(|error| failed(source, error))?;
-    if !output.status.success() {
-        let text = [output.stdout, output.stderr].concat();
-        return Err(format!("nvcc on kernels/{name}.cu: {}", String::from_utf8_lossy(&text).trim()));
+    fs::write(&started, &settings).map_err(|error| failed(&started, error))?;
+    if !cache.get(name, &settings, &fatbin, &depends) {
+        let mut command = nvcc.fatbin(source, &fatbin, &depends, targets);
+        let output = command.output().map_err(|error| failed(source, error))?;
+        if !output.status.success() {
+            let text = [output.stdout, output.stderr].concat();
+            return Err(format!("nvcc on kernels/{name}.cu: {}", String::from_utf8_lossy(&text).trim()));
+        }
+        cache.put(name, &settings, &fatbin, &depends, &started);
     }
     fs::rename(&started, &stamp).map_err(|error| failed(&stamp, error))?;
     Ok(fatbin)
 }
 
-/// Whether the stamp holds this fingerprint and is newer than every file that the compiler read.
-fn is_current(stamp: &Path, depends: &Path, fingerprint: &str) -> bool {
+/// Whether the stamp holds these settings and is newer than every file that the compiler read.
+fn is_current(stamp: &Path, depends: &Path, settings: &str) -> bool {
     let changed =
         |path: &str| fs::metadata(path).and_then(|data| data.modified()).unwrap_or(SystemTime::now());
     let Ok(made) = fs::metadata(stamp).and_then(|data| data.modified()) else { return false };
     let Ok(depends) = fs::read_to_string(depends) else { return false };
-    let Some((_, files)) = depends.split_once(':') else { return false };
-    let files = files.replace("\\\n", " ");
-    fs::read_to_string(stamp).is_ok_and(|stamp| stamp == fingerprint)
-        && files.split_whitespace().all(|file| changed(file) < made)
+    fs::read_to_string(stamp).is_ok_and(|stamp| stamp == settings)
+        && depends.contains(':')
+        && cache::files(&depends).all(|file| changed(&file) < made)
 }
 
 /// Writes `MODULES` (each fatbin with its entry points, in order) and a constant for each kernel: `RMS_NORM_FORWARD` for

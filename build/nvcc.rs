@@ -1,17 +1,18 @@
 //! Finding nvcc and the C++ compiler it works with.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The first release that knows sm_100a.
 const OLDEST: (u32, u32) = (12, 8);
+const OPTIONS: [&str; 4] = ["-fatbin", "--no-compress", "-O3", "-std=c++17"];
 
 /// A usable nvcc.
 pub struct Nvcc {
     path: PathBuf,
     host: PathBuf,
-    release: (u32, u32),
+    /// What it says of itself and, where it was fetched, the list of what came with it.
+    version: String,
 }
 
 impl Nvcc {
@@ -24,13 +25,17 @@ impl Nvcc {
             candidates.chain(home).chain(std::env::split_paths(&on_path).map(|p| p.join("nvcc")));
         let fetched = toolchain.join("nvidia/cu13/bin/nvcc");
         let mut old = None;
-        for path in candidates.chain([fetched]) {
-            match release(&path) {
+        for path in candidates.chain([fetched.clone()]) {
+            let mut version = version(&path).unwrap_or_default();
+            match release(&version) {
                 Some(release) if release >= OLDEST => {
+                    if path == fetched {
+                        version += &std::fs::read_to_string(toolchain.join("complete")).unwrap_or_default();
+                    }
                     let host = cc::Build::new().cpp(true).try_get_compiler();
                     let host =
                         host.map_err(|error| format!("feature `cuda` needs a C++ compiler: {error}"))?;
-                    return Ok(Self { path, host: host.path().to_path_buf(), release });
+                    return Ok(Self { path, host: host.path().to_path_buf(), version });
                 }
                 Some(release) => old = old.or(Some((path, release))),
                 None => {}
@@ -49,7 +54,7 @@ impl Nvcc {
     /// The command that compiles `source` to `fatbin` for `targets`, and writes down in `depends` which files it read.
     pub fn fatbin(&self, source: &Path, fatbin: &Path, depends: &Path, targets: &[String]) -> Command {
         let mut command = Command::new(&self.path);
-        command.arg("-ccbin").arg(&self.host).args(["-fatbin", "--no-compress", "-O3", "-std=c++17"]);
+        command.arg("-ccbin").arg(&self.host).args(OPTIONS);
         for target in targets {
             command.arg("-gencode").arg(target);
         }
@@ -57,18 +62,21 @@ impl Nvcc {
         command
     }
 
-    /// What of the tools and the settings decides the output, as text.
-    pub fn fingerprint(&self, command: &Command) -> String {
-        let arguments: Vec<OsString> = command.get_args().map(OsString::from).collect();
-        format!("{:?} {:?} {arguments:?}", self.path, self.release)
+    /// What of the tools and the options decides the output of every kernel, as text.
+    pub fn settings(&self, targets: &[String]) -> String {
+        format!("{:?} {:?} {:?} {OPTIONS:?} {targets:?}", self.path, self.version, self.host)
     }
 }
 
-/// `(13, 0)` where `nvcc --version` says `release 13.0`.
-fn release(nvcc: &Path) -> Option<(u32, u32)> {
+/// What `nvcc --version` says.
+fn version(nvcc: &Path) -> Option<String> {
     let output = Command::new(nvcc).arg("--version").output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let (_, rest) = text.split_once("release ")?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// `(13, 0)` where the text says `release 13.0`.
+fn release(version: &str) -> Option<(u32, u32)> {
+    let (_, rest) = version.split_once("release ")?;
     let (major, minor) = rest.split(',').next()?.split_once('.')?;
     Some((major.trim().parse().ok()?, minor.trim().parse().ok()?))
 }

@@ -4,7 +4,7 @@
 
 #[path = "../common/agree.rs"]
 mod agree;
-#[path = "../all_to_all/plans.rs"]
+#[path = "../cpu_ops/all_to_all/plans.rs"]
 mod all_to_all;
 #[path = "../cpu_ops/attention.rs"]
 mod attention;

@@ -1,11 +1,10 @@
 //! The CUDA steps of `cargo xtask test`: everything is compiled by the real compiler and run on the emulated device.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-use serde_json::Value;
-
+use crate::programs::{PACKAGES, Program, Programs};
 use crate::step;
 
 /// Test targets that touch a device: package, target, and which of its tests (all of them where empty).
@@ -23,13 +22,15 @@ const EXAMPLES: [&str; 1] = ["04_cuda_slices"];
 /// Orders of warps and times at which asynchronous copies land: two ends of what the rules allow.
 const SCHEDULES: [(&str, &str); 2] = [("round-robin", "early"), ("random:7", "late")];
 
+/// Both crates with the feature on.
+pub const FEATURES: &str = "--features=emo/cuda,trainer/cuda";
+
 /// Lints and documentation with the feature on.
 pub fn lint() -> Result<(), String> {
-    const FEATURES: [&str; 4] = ["-p=emo", "-p=trainer", "--features=emo/cuda,trainer/cuda", "--locked"];
-    let clippy = [&["clippy", "--all-targets"], &FEATURES[..], &["--", "-D", "warnings"]].concat();
-    step::run("cuda lints", &mut step::cargo(&clippy))?;
-    let doc = [&["doc", "--no-deps"], &FEATURES[..]].concat();
-    step::run("cuda lints", step::cargo(&doc).env("RUSTDOCFLAGS", "-D warnings"))
+    let mut clippy = step::cargo(&["clippy", "--all-targets", FEATURES]);
+    step::run("cuda lints", clippy.args(PACKAGES).args(["--", "-D", "warnings"]))?;
+    let mut doc = step::cargo(&["doc", "--no-deps", FEATURES]);
+    step::run("cuda lints", doc.args(PACKAGES).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 /// Builds the emulated device, and tests it.
@@ -41,15 +42,16 @@ pub fn emulator() -> Result<(), String> {
 /// Every test that needs a device, on the emulated one, under each schedule.
 pub fn on_emulator() -> Result<(), String> {
     let library = library()?;
-    let tests = TARGETS.iter().map(|(package, target, filter)| Ok((build(package, target)?, *filter)));
+    let programs = programs()?;
+    let tests = TARGETS.iter().map(|&(package, target, filter)| Ok((programs.get(package, target)?, filter)));
     let tests = tests.collect::<Result<Vec<_>, String>>()?;
-    let examples = examples()?;
-    for example in &examples {
-        step::run("cuda examples", Command::new(example).env("LD_LIBRARY_PATH", &library))?;
+    for name in EXAMPLES {
+        let example = programs.get("emo", name)?;
+        step::run("cuda examples", Command::new(example.path).env("LD_LIBRARY_PATH", &library))?;
     }
     for (order, copies) in SCHEDULES {
         for (test, filter) in &tests {
-            let mut command = test.command(filter);
+            let mut command = required(test, filter);
             command.env("LD_LIBRARY_PATH", &library);
             command.env("EMO_EMULATOR_SCHEDULE", order).env("EMO_EMULATOR_COPIES", copies);
             step::run(&format!("cuda, {order} warps, {copies} copies"), &mut command)?;
@@ -61,26 +63,22 @@ pub fn on_emulator() -> Result<(), String> {
 /// Every test that needs a device, on this machine's own, and the library's again under each tool of compute-sanitizer where
 /// that is installed.
 pub fn on_device() -> Result<(), String> {
+    let programs = programs()?;
     for (package, target, filter) in TARGETS {
-        step::run("tests on the GPU", &mut build(package, target)?.command(filter))?;
+        step::run("tests on the GPU", &mut required(&programs.get(package, target)?, filter))?;
     }
     if Command::new("compute-sanitizer").arg("--version").output().is_err() {
         println!("\n== no compute-sanitizer on PATH: its checks are left out");
         return Ok(());
     }
-    let ops = build("emo", "cuda_ops")?;
+    let ops = programs.get("emo", "cuda_ops")?;
     for tool in ["memcheck", "racecheck", "synccheck", "initcheck"] {
         let mut command = Command::new("compute-sanitizer");
         command.args(["--tool", tool, "--error-exitcode", "9"]).arg(&ops.path);
-        command.current_dir(&ops.package).env("EMO_REQUIRE_CUDA", "1");
+        command.current_dir(&ops.folder).env("EMO_REQUIRE_CUDA", "1");
         step::run("compute-sanitizer", &mut command)?;
     }
     Ok(())
-}
-
-/// Builds the examples that need the feature.
-fn examples() -> Result<Vec<PathBuf>, String> {
-    EXAMPLES.iter().map(|name| Ok(compile("emo", name, &["build", "--example", name])?.path)).collect()
 }
 
 /// The folder that holds the emulated libcuda and nothing else.
@@ -94,70 +92,20 @@ fn library() -> Result<PathBuf, String> {
     Ok(folder)
 }
 
-/// A test's program. It is started without cargo, which would put its own folders before the caller's libraries, and an
-/// emulated device may lie there.
-struct Program {
-    path: PathBuf,
-    package: PathBuf,
+/// Every test target and example that needs a device, with the feature on.
+fn programs() -> Result<Programs, String> {
+    let mut arguments = vec![FEATURES];
+    TARGETS.iter().for_each(|(_, target, _)| arguments.extend(["--test", target]));
+    EXAMPLES.iter().for_each(|name| arguments.extend(["--example", name]));
+    Programs::build("cuda", &arguments)
 }
 
-impl Program {
-    fn command(&self, filter: &str) -> Command {
-        let mut command = Command::new(&self.path);
-        // As cargo starts it.
-        command.current_dir(&self.package).env("CARGO_MANIFEST_DIR", &self.package);
-        command.env("EMO_REQUIRE_CUDA", "1");
-        if !filter.is_empty() {
-            command.arg(filter);
-        }
-        command
+/// The tests that match the filter (all of them where it is empty), which fail where there is no device.
+fn required(test: &Program, filter: &str) -> Command {
+    let mut command = test.command();
+    command.env("EMO_REQUIRE_CUDA", "1");
+    if !filter.is_empty() {
+        command.arg(filter);
     }
-}
-
-/// Builds a test target with the feature on.
-fn build(package: &str, target: &str) -> Result<Program, String> {
-    compile(package, target, &["test", "--no-run", "--test", target])
-}
-
-fn compile(package: &str, target: &str, what: &[&str]) -> Result<Program, String> {
-    let mut command = step::cargo(what);
-    command.args([
-        "--locked",
-        "--message-format=json-render-diagnostics",
-        "-p",
-        package,
-        "--features",
-        "cuda",
-    ]);
-    println!("\n== cuda: {}", format!("{command:?}").replace('"', ""));
-    let output = command.stderr(std::process::Stdio::inherit()).output();
-    let output = output.map_err(|error| format!("cannot start cargo: {error}"))?;
-    let path = executable(&String::from_utf8_lossy(&output.stdout), target);
-    let path =
-        path.filter(|_| output.status.success()).ok_or(format!("FAILED cuda: {target} does not build"))?;
-    let package = if package == "emo" { step::root() } else { step::root().join(package) };
-    Ok(Program { path, package })
-}
-
-/// The program of `target` in cargo's messages.
-fn executable(messages: &str, target: &str) -> Option<PathBuf> {
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut ours = messages.filter(|message| message["target"]["name"] == target);
-    ours.find_map(|message| message["executable"].as_str().map(|path| Path::new(path).to_path_buf()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::executable;
-
-    #[test]
-    fn a_program_is_found_by_its_target() {
-        let messages = concat!(
-            r#"{"reason":"compiler-artifact","target":{"name":"emo"},"executable":null}"#,
-            "\nnoise\n",
-            r#"{"reason":"compiler-artifact","target":{"name":"cuda_ops"},"executable":"/t/cuda_ops-1"}"#,
-        );
-        assert_eq!(executable(messages, "cuda_ops").unwrap().to_str(), Some("/t/cuda_ops-1"));
-        assert_eq!(executable(messages, "vectors"), None);
-    }
+    command
 }

@@ -10,9 +10,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
-use crate::{step, toolchain};
+use crate::programs::Programs;
+use crate::{cuda, step, toolchain};
 use occupancy::{GPUS, Gpu};
 use resources::{Code, Kernel};
 
@@ -56,21 +55,11 @@ fn different(old: &str, new: &str) -> String {
     format!("`{}`", line.unwrap_or("the order of the rows").trim_matches(['|', ' ']))
 }
 
-/// Builds the library as it ships, for every target, and says where its build script has put the fatbins.
+/// Builds the library for every target, as for its tests, and says where its build script has put the fatbins.
 fn built() -> Result<PathBuf, String> {
-    let mut command =
-        step::cargo(&["check", "--locked", "-p", "emo", "--features", "cuda", "--message-format=json"]);
-    command.env_remove("EMO_CUDA_ARCHS").stderr(std::process::Stdio::inherit());
-    println!("\n== gates: {}", format!("{command:?}").replace('"', ""));
-    let output = command.output().map_err(|error| format!("cannot start cargo: {error}"))?;
-    if !output.status.success() {
-        return Err("FAILED gates: the library does not build".into());
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let scripts = messages.filter(|message| message["reason"] == "build-script-executed");
-    let mut folders = scripts.filter_map(|message| Some(PathBuf::from(message["out_dir"].as_str()?)));
-    let found = folders.rfind(|folder| folder.join("params.rs").exists());
+    let arguments = [cuda::FEATURES, "--test", "cuda_ops"];
+    let programs = Programs::build_with("gates", &arguments, |command| command.env_remove("EMO_CUDA_ARCHS"))?;
+    let found = programs.made_by_scripts().into_iter().rfind(|folder| folder.join("params.rs").exists());
     found.ok_or("no build script of emo ran".into())
 }
 

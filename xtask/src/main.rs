@@ -7,10 +7,15 @@ mod evals;
 mod experiment;
 mod gates;
 mod gpu;
+mod programs;
 mod readme;
 mod step;
 mod test;
 mod toolchain;
+
+#[cfg(test)]
+#[path = "../../build/cache.rs"]
+mod kernel_cache;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

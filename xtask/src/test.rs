@@ -1,43 +1,40 @@
 //! `cargo xtask test`: everything that must be true before a commit lands.
 
 use std::fs;
+use std::time::Instant;
 
+use crate::programs::{PACKAGES, Programs};
 use crate::{cuda, gates, readme, step, toolchain};
+
+/// The member of the workspace that [`PACKAGES`] leaves out: it asks for other features of packages that they share.
+const EMULATOR: [&str; 3] = ["-p", "emo-emulator", "--locked"];
 
 type Step = (&'static str, fn() -> Result<(), String>);
 
 const STEPS: &[Step] = &[
     ("fmt", || step::run("fmt", &mut step::cargo(&["fmt", "--all", "--check"]))),
     ("clippy", || {
-        step::run(
-            "clippy",
-            &mut step::cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
-        )
+        let all = ["clippy", "--all-targets"];
+        step::run("clippy", step::cargo(&all).args(PACKAGES).args(["--", "-D", "warnings"]))?;
+        step::run("clippy", step::cargo(&all).args(EMULATOR).args(["--", "-D", "warnings"]))
     }),
     // The trainer as built without Parquet: a feature that nobody leaves out stops being one.
     ("no default features", || {
-        let scope = ["clippy", "-p", "trainer", "--no-default-features", "--all-targets", "--locked"];
-        step::run("no default features", step::cargo(&scope).args(["--", "-D", "warnings"]))
+        let mut command = step::cargo(&["clippy", "--no-default-features", "--all-targets"]);
+        step::run("no default features", command.args(PACKAGES).args(["--", "-D", "warnings"]))
     }),
     ("docs", || {
-        let mut command = step::cargo(&["doc", "--workspace", "--no-deps", "--locked"]);
-        step::run("docs", command.env("RUSTDOCFLAGS", "-D warnings"))
+        [&PACKAGES[..], &EMULATOR].iter().try_for_each(|packages| {
+            let mut command = step::cargo(&["doc", "--no-deps"]);
+            step::run("docs", command.args(*packages).env("RUSTDOCFLAGS", "-D warnings"))
+        })
     }),
     ("house", house),
     // The emulator's own tests come with its step, in release.
-    ("tests", || {
-        let exclude = ["--exclude", "emo-emulator"];
-        step::run("tests", step::cargo(&["test", "--workspace", "--locked"]).args(exclude))
-    }),
+    ("tests", || step::run("tests", step::cargo(&["test"]).args(PACKAGES))),
     ("vectors", || {
-        step::run(
-            "vectors",
-            &mut step::cargo(&["test", "--release", "--locked", "-p", "emo", "--test", "vectors"]),
-        )?;
-        step::run(
-            "vectors",
-            &mut step::cargo(&["test", "--release", "--locked", "-p", "trainer", "--test", "vectors"]),
-        )
+        let both = ["test", "--release", "--locked", "-p", "emo", "-p", "trainer", "--test", "vectors"];
+        step::run("vectors", &mut step::cargo(&both))
     }),
     ("examples", examples),
     ("toolchain", toolchain::run),
@@ -60,11 +57,23 @@ pub fn run(only: Option<&str>) -> Result<(), String> {
             names.join(", ")
         ));
     }
-    for (_, step) in &chosen {
-        step()?;
-    }
-    println!("\nall {} steps passed", chosen.len());
-    Ok(())
+    let mut times = Vec::new();
+    let outcome = chosen.iter().try_for_each(|(name, step)| {
+        let start = Instant::now();
+        let outcome = step();
+        times.push((*name, start.elapsed().as_secs_f64()));
+        outcome
+    });
+    println!("\n{}", table(&times));
+    outcome.map(|()| println!("\nall {} steps passed", chosen.len()))
+}
+
+/// Seconds of each step that ran, and of all.
+fn table(times: &[(&str, f64)]) -> String {
+    let total = ("total", times.iter().map(|(_, seconds)| seconds).sum());
+    let width = times.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(total.0.len());
+    let line = |&(name, seconds): &(&str, f64)| format!("{name:<width$} {seconds:>6.0} s");
+    times.iter().chain([&total]).map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Runs every numbered example of the library that needs no device.
@@ -76,12 +85,10 @@ fn examples() -> Result<(), String> {
         .filter(|name| !name.contains("cuda"))
         .collect();
     names.sort();
-    names.iter().try_for_each(|name| {
-        step::run(
-            "examples",
-            &mut step::cargo(&["run", "--quiet", "--locked", "-p", "emo", "--example", name]),
-        )
-    })?;
+    let programs = Programs::build("examples", &["--examples"])?;
+    for name in &names {
+        step::run("examples", &mut programs.get("emo", name)?.command())?;
+    }
     // A package of its own, with candle's packages: its processor half runs, its CUDA half needs an installed toolkit.
     let target = step::root().join("target/candle").display().to_string();
     let candle = ["run", "--quiet", "--release", "--locked", "--target-dir", &target];
@@ -121,4 +128,14 @@ fn house() -> Result<(), String> {
         }
     }
     if long.is_empty() { Ok(()) } else { Err(format!("files too long for one sitting: {}", long.join(", "))) }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_table_adds_the_steps_up() {
+        let text = super::table(&[("fmt", 1.4), ("cuda lints", 120.4)]);
+        assert_eq!(text, "fmt             1 s\ncuda lints    120 s\ntotal         122 s");
+        assert_eq!(super::table(&[]), "total      0 s");
+    }
 }

@@ -1,7 +1,7 @@
 //! Clusters of tokens by the experts they are routed to, as in the EMO paper (emo.md 7.1).
 //!
 //! Router probabilities of all layers end to end -> minus their mean -> PCA to 95 % of the variance -> unit length -> spherical
-//! k-means. The paper warms k-means up with mini-batches; here every pass is a full one.
+//! k-means, started on mini-batches. The paper's PCA is a randomised one; this one is exact.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use super::gather::{Gathered, Watched};
 use super::information::{entropy_bits, mutual_information};
 use super::kmeans::{self, Search, normalise, spherical_kmeans};
 use super::pca::Pca;
-use super::quality::{purity, silhouettes};
+use super::quality::{calinski_harabasz, davies_bouldin, purity, silhouettes, source_entropy_bits};
 use super::sample::Sample;
 use super::spelling::{characters, pieces, terms};
 use super::terms::{Term, typical};
@@ -46,18 +46,27 @@ pub struct Clusters {
     pub features: usize,
     /// Principal components kept, for 95 % of the variance.
     pub components: usize,
-    /// Starts of k-means, of which the best was kept.
+    /// Draws of first centres, of which the best began.
     pub starts: usize,
-    /// Passes of that start.
+    /// Mini-batches of k-means; 0 in files of earlier versions, which had none.
+    #[serde(default)]
+    pub batches: usize,
+    /// Passes over all tokens after them.
     pub passes: usize,
     /// Mean silhouette of all tokens, under `1 - cos` in the space that was clustered.
     pub silhouette: f64,
+    /// Calinski and Harabasz' index in that space; none where it is not defined, and in files of earlier versions.
+    pub calinski_harabasz: Option<f64>,
+    /// Davies and Bouldin's index in that space; none where it is not defined, and in files of earlier versions.
+    pub davies_bouldin: Option<f64>,
     /// Share of tokens in the most frequent domain of their cluster.
     pub purity: f64,
     /// The largest domain's share of all tokens: the purity of one cluster of everything.
     pub purity_of_one: f64,
     /// What a token's cluster tells about its domain, in bits.
     pub information_bits: f64,
+    /// What it leaves open: entropy of the domain given the cluster, in bits; none in files of earlier versions.
+    pub source_entropy_bits: Option<f64>,
     /// The clusters, the largest first.
     pub clusters: Vec<Cluster>,
 }
@@ -228,7 +237,11 @@ impl View<'_> {
             features,
             components,
             starts: self.settings.search.starts,
+            batches: found.batches,
             passes: found.passes,
+            calinski_harabasz: calinski_harabasz(self.points, self.width, &found.labels, count),
+            davies_bouldin: davies_bouldin(self.points, self.width, &found.labels, count),
+            source_entropy_bits: Some(source_entropy_bits(&domains)),
             silhouette: silhouettes.iter().sum::<f64>() / silhouettes.len().max(1) as f64,
             purity: purity(&domains),
             purity_of_one: purity(&[all]),
@@ -331,7 +344,7 @@ mod tests {
         };
         let gathered = Gathered { layers: vec![layer], features };
         let watched = Watched { clustered: (0..ids.len()).collect(), probed: Vec::new() };
-        let search = Search { clusters: 2, starts: 4, passes: 50, tolerance: 1e-6, seed: 0 };
+        let search = Search::of_the_paper(2, 0);
         let settings = Settings { search, prefix: 100, contexts: 3 };
         let found = Clusters::of(&gathered, &sample, &watched, &Tokenizer::bytes(), &settings).unwrap();
 
@@ -345,6 +358,10 @@ mod tests {
         assert!((found.purity - 37.0 / 39.0).abs() < 1e-12);
         assert!((found.purity_of_one - 21.0 / 39.0).abs() < 1e-12);
         assert!(found.silhouette > 0.8, "{}", found.silhouette);
+        assert!(found.calinski_harabasz.unwrap() > 100.0 && found.davies_bouldin.unwrap() < 0.5);
+        let open = 23.0 / 39.0 * entropy_bits(&[2.0, 21.0]);
+        assert!((found.source_entropy_bits.unwrap() - open).abs() < 1e-12);
+        assert!((found.information_bits + open - entropy_bits(&[18.0, 21.0])).abs() < 1e-12);
         assert_eq!(digits.contexts.len(), 3);
         assert_ne!(digits.contexts[0].pieces, digits.contexts[1].pieces, "of different documents");
         let shown = &digits.contexts[0];
@@ -353,6 +370,16 @@ mod tests {
         assert_eq!(shown.experts[0][shown.at], 0);
         assert_eq!(found.check(2, 1), Ok(()));
         assert!(found.check(3, 1).is_err() && found.check(2, 2).is_err());
+    }
+
+    #[test]
+    fn files_of_versions_without_the_newer_figures_are_read() {
+        let mut json = serde_json::to_value(Clusters { silhouette: 0.5, ..Clusters::default() }).unwrap();
+        for newer in ["batches", "calinski_harabasz", "davies_bouldin", "source_entropy_bits"] {
+            assert!(json.as_object_mut().unwrap().remove(newer).is_some());
+        }
+        let read: Clusters = serde_json::from_value(json).unwrap();
+        assert_eq!((read.silhouette, read.calinski_harabasz, read.source_entropy_bits), (0.5, None, None));
     }
 
     #[test]
@@ -383,7 +410,7 @@ mod tests {
             inputs: Vec::new(),
         };
         let gathered = Gathered { layers: vec![layer], features: vec![0.5; 6] };
-        let search = Search { clusters: 2, starts: 2, passes: 9, tolerance: 1e-6, seed: 0 };
+        let search = Search::of_the_paper(2, 0);
         let settings = Settings { search, prefix: 3, contexts: 1 };
         let found = Clusters::of(&gathered, &sample, &watched, &Tokenizer::bytes(), &settings).unwrap();
         assert_eq!(found.clusters.iter().map(|cluster| cluster.tokens).sum::<u64>(), 3);

@@ -1,10 +1,9 @@
-//! Spherical k-means: clusters of directions (Dhillon and Modha 2001).
+//! Spherical k-means: clusters of directions (Dhillon and Modha 2001). It starts from mini-batches ([`super::minibatch`]), as in
+//! the EMO paper.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 
-use super::random::unit;
+use super::minibatch;
 use super::vector::dot;
 
 /// How to search.
@@ -12,14 +11,26 @@ use super::vector::dot;
 pub struct Search {
     /// Clusters; fewer where there are fewer points.
     pub clusters: usize,
-    /// Starts from different points, of which the best end is kept.
+    /// Draws of first centres, of which the best begins.
     pub starts: usize,
-    /// Passes over the points for each start, at most.
+    /// Points of a mini-batch; all points where there are fewer.
+    pub batch: usize,
+    /// Mini-batches end when they have held so many times the number of points.
+    pub epochs: usize,
+    /// Passes over all points after that, at most.
     pub passes: usize,
-    /// A start has ended when the squared shifts of all centres add up to no more than this.
+    /// The passes end when the squared shifts of all centres add up to no more than this.
     pub tolerance: f64,
     /// Seed of the draws.
     pub seed: u64,
+}
+
+impl Search {
+    /// With the paper's settings; its clusters are 32 and its seed is 42.
+    #[must_use]
+    pub const fn of_the_paper(clusters: usize, seed: u64) -> Self {
+        Self { clusters, starts: 10, batch: 4096, epochs: 500, passes: 20, tolerance: 1e-6, seed }
+    }
 }
 
 /// What was found.
@@ -31,12 +42,14 @@ pub struct Clustering {
     pub centres: Vec<f64>,
     /// Sum over the points of `1 - cos` to their centre: what is minimised.
     pub distance: f64,
-    /// Passes of the start that was kept.
+    /// Mini-batches before the passes.
+    pub batches: usize,
+    /// Passes over all points.
     pub passes: usize,
 }
 
 /// Points of one task; fixed, so that sums do not depend on how many threads there are.
-const TASK: usize = 512;
+pub(super) const TASK: usize = 512;
 
 /// Scales each row to length 1; rows of zeros stay.
 pub fn normalise(rows: &mut [f64], width: usize) {
@@ -48,57 +61,17 @@ pub fn normalise(rows: &mut [f64], width: usize) {
     }
 }
 
-/// Clusters unit rows `[n, width]` by the cosine to unit centres. Full passes, started by k-means++ draws.
+/// Clusters unit rows `[n, width]` by the cosine to unit centres: mini-batches find first centres, full passes follow.
 #[must_use]
 pub fn spherical_kmeans(points: &[f64], width: usize, search: &Search) -> Clustering {
     let n = points.len().checked_div(width).unwrap_or(0);
     let clusters = search.clusters.min(n);
     if clusters == 0 {
-        return Clustering { labels: vec![0; n], centres: Vec::new(), distance: 0.0, passes: 0 };
+        return Clustering { labels: vec![0; n], centres: Vec::new(), distance: 0.0, batches: 0, passes: 0 };
     }
-    let mut best: Option<Clustering> = None;
-    for start in 0..search.starts.max(1) {
-        let mut random = ChaCha8Rng::seed_from_u64(search.seed);
-        random.set_stream(start as u64);
-        let found = run(points, width, plus_plus(points, width, clusters, &mut random), search);
-        // The first of equals stays.
-        if best.as_ref().is_none_or(|best| found.distance < best.distance) {
-            best = Some(found);
-        }
-    }
-    best.unwrap_or(Clustering { labels: vec![0; n], centres: Vec::new(), distance: 0.0, passes: 0 })
-}
-
-/// Centres drawn one after another, each with probability in proportion to `1 - cos` to the nearest one so far, which is half
-/// the squared distance (Arthur and Vassilvitskii 2007).
-fn plus_plus(points: &[f64], width: usize, clusters: usize, random: &mut ChaCha8Rng) -> Vec<f64> {
-    let n = points.len() / width;
-    let point = |at: usize| &points[at * width..(at + 1) * width];
-    let mut centres = Vec::with_capacity(clusters * width);
-    let mut nearest = vec![1.0f64; n];
-    for drawn in 0..clusters {
-        let total: f64 = nearest.iter().sum();
-        let mut left = unit(random) * total;
-        // Where all points coincide with centres, any other point will do.
-        let mut choice = drawn % n;
-        for (at, &weight) in nearest.iter().enumerate() {
-            if weight > 0.0 {
-                choice = at;
-                if left < weight {
-                    break;
-                }
-                left -= weight;
-            }
-        }
-        centres.extend_from_slice(point(choice));
-        let centre = point(choice);
-        nearest.par_iter_mut().enumerate().for_each(|(at, weight)| {
-            let distance = (1.0 - dot(point(at), centre)).max(0.0);
-            *weight = if drawn == 0 { distance } else { weight.min(distance) };
-        });
-        nearest[choice] = 0.0;
-    }
-    centres
+    let minibatch::Started { mut centres, batches } = minibatch::start(points, width, clusters, search);
+    normalise(&mut centres, width);
+    Clustering { batches, ..run(points, width, centres, search) }
 }
 
 /// One task's part of a pass.
@@ -156,7 +129,7 @@ fn run(points: &[f64], width: usize, mut centres: Vec<f64>, search: &Search) -> 
         if shift <= search.tolerance || passes >= search.passes.max(1) {
             let labels = parts.iter().flat_map(|part| part.labels.iter().copied()).collect();
             let distance = parts.iter().flat_map(|part| &part.cosines).map(|cosine| 1.0 - cosine).sum();
-            return Clustering { labels, centres, distance, passes };
+            return Clustering { labels, centres, distance, batches: 0, passes };
         }
         centres = sums;
     }
@@ -178,9 +151,13 @@ fn refill(points: &[f64], width: usize, parts: &[Part], sums: &mut [f64], counts
 
 #[cfg(test)]
 mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::SeedableRng;
+
+    use super::super::random::unit;
     use super::*;
 
-    const SEARCH: Search = Search { clusters: 3, starts: 10, passes: 100, tolerance: 1e-6, seed: 42 };
+    const SEARCH: Search = Search::of_the_paper(3, 42);
 
     /// Directions scattered about three axes, in turn.
     fn planted(n: usize) -> Vec<f64> {
@@ -198,7 +175,9 @@ mod tests {
     #[test]
     fn planted_clusters_are_recovered_for_any_number_of_threads() {
         let points = planted(1500);
-        let found = spherical_kmeans(&points, 4, &SEARCH);
+        let search = Search { batch: 700, ..SEARCH };
+        let found = spherical_kmeans(&points, 4, &search);
+        assert!(found.batches > 0 && found.passes <= SEARCH.passes);
         let of = [found.labels[0], found.labels[1], found.labels[2]];
         assert!(of[0] != of[1] && of[1] != of[2] && of[0] != of[2]);
         assert!(found.labels.iter().enumerate().all(|(at, &label)| label == of[at % 3]));
@@ -208,7 +187,7 @@ mod tests {
         }
         for threads in [1, 3] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            assert_eq!(pool.install(|| spherical_kmeans(&points, 4, &SEARCH)), found, "bit for bit");
+            assert_eq!(pool.install(|| spherical_kmeans(&points, 4, &search)), found, "bit for bit");
         }
     }
 
@@ -232,5 +211,20 @@ mod tests {
         assert_eq!(equal.labels.len(), 4);
         assert!(equal.centres.iter().all(|x| x.is_finite()));
         assert_eq!(spherical_kmeans(&[], 2, &SEARCH).labels, Vec::<u32>::new());
+    }
+
+    #[test]
+    fn the_passes_are_bounded_and_only_lower_the_distance() {
+        // Noise without groups: it takes many passes to settle.
+        let mut random = ChaCha8Rng::seed_from_u64(4);
+        let mut points: Vec<f64> = (0..4 * 3000).map(|_| unit(&mut random) - 0.5).collect();
+        normalise(&mut points, 4);
+        let with = |passes: usize| {
+            spherical_kmeans(&points, 4, &Search { clusters: 16, epochs: 1, batch: 64, passes, ..SEARCH })
+        };
+        let (first, second, last) = (with(1), with(2), with(20));
+        assert_eq!((first.passes, second.passes), (1, 2));
+        assert!(last.passes <= 20 && first.batches == 3000 / 64, "{} {}", last.passes, first.batches);
+        assert!(second.distance < first.distance && last.distance < second.distance);
     }
 }

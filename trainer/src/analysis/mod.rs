@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! held-out documents -> sample -> gather (one forward pass) -> layers: coverage, information, locality, similarity, cka
-//!                                                            -> clusters: pca -> kmeans -> quality, terms, contexts
+//!                                                            -> clusters: pca -> minibatch -> kmeans -> quality, terms, contexts
 //!                    earlier checkpoints -> overlap          metrics.jsonl -> load
 //! ```
 //!
@@ -19,6 +19,7 @@ pub mod kmeans;
 pub mod layers;
 pub mod load;
 pub mod locality;
+mod minibatch;
 pub mod overlap;
 pub mod pca;
 pub mod quality;

@@ -52,7 +52,10 @@ struct Analysed {
     jitter: f64,
     /// Of the clusters; none without.
     silhouette: Option<f64>,
+    calinski_harabasz: Option<f64>,
+    davies_bouldin: Option<f64>,
     purity: Option<f64>,
+    source_entropy_bits: Option<f64>,
 }
 
 /// One line of `--json` on the way.
@@ -178,8 +181,7 @@ fn analyse<B: Backend>(backend: &Arc<B>, args: &Analyse) -> Result<()> {
     drop(model);
     let stability = stability(backend, &earlier, &gathered, &sample, capacity, &mut passes)?;
 
-    let search =
-        Search { clusters: args.clusters, starts: 10, passes: 500, tolerance: 1e-6, seed: args.seed };
+    let search = Search::of_the_paper(args.clusters, args.seed);
     let settings = Settings { search, prefix: args.prefix, contexts: 8 };
     passes.say("clustering tokens");
     let clusters = Clusters::of(&gathered, &sample, &watched, &text.tokenizer, &settings);
@@ -204,6 +206,7 @@ fn analyse<B: Backend>(backend: &Arc<B>, args: &Analyse) -> Result<()> {
     let mean = |of: fn(&LayerAnalysis) -> f64| {
         analysis.layers.iter().map(of).sum::<f64>() / analysis.layers.len() as f64
     };
+    let clusters = analysis.clusters.as_ref();
     let summary = Analysed {
         event: "summary",
         checkpoint,
@@ -214,8 +217,11 @@ fn analyse<B: Backend>(backend: &Arc<B>, args: &Analyse) -> Result<()> {
         information_by_lot: mean(|layer| layer.information.by_lot),
         effective_experts: mean(|layer| layer.effective_experts.mean),
         jitter: mean(|layer| layer.jitter.mean),
-        silhouette: analysis.clusters.as_ref().map(|clusters| clusters.silhouette),
-        purity: analysis.clusters.as_ref().map(|clusters| clusters.purity),
+        silhouette: clusters.map(|clusters| clusters.silhouette),
+        calinski_harabasz: clusters.and_then(|clusters| clusters.calinski_harabasz),
+        davies_bouldin: clusters.and_then(|clusters| clusters.davies_bouldin),
+        purity: clusters.map(|clusters| clusters.purity),
+        source_entropy_bits: clusters.and_then(|clusters| clusters.source_entropy_bits),
         analysis: json,
         page,
     };
@@ -360,13 +366,19 @@ fn table(analysis: &Analysis) -> String {
         );
     }
     if let Some(found) = &analysis.clusters {
+        let or_none =
+            |value: Option<f64>, decimals| value.map_or("-".into(), |value| format!("{value:.decimals$}"));
         out += &format!(
-            "\n{} clusters of {} tokens: silhouette {:.3}, domain purity {:.3} (one cluster: {:.3})",
+            "\n{} clusters of {} tokens: silhouette {:.3}, Calinski-Harabasz {}, Davies-Bouldin {}\ndomain purity {:.3} (one \
+             cluster: {:.3}), source entropy {} bits",
             found.clusters.len(),
             found.tokens,
             found.silhouette,
+            or_none(found.calinski_harabasz, 1),
+            or_none(found.davies_bouldin, 3),
             found.purity,
-            found.purity_of_one
+            found.purity_of_one,
+            or_none(found.source_entropy_bits, 3)
         );
     }
     out

@@ -1,5 +1,5 @@
 //! Small corpora in every format.
-#![allow(dead_code)] // Each test binary uses its own part of this.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::fmt::Write as _;
 use std::io::Write as _;

@@ -33,22 +33,30 @@ pub(super) fn section(models: &[&Analysis], names: &[String]) -> String {
 }
 
 fn summary(models: &[&Analysis], names: &[String]) -> String {
+    let or_none =
+        |value: Option<f64>, decimals| value.map_or("–".into(), |value| format!("{value:.decimals$}"));
     let said = models.iter().zip(names).filter_map(|(model, name)| {
         let found = model.clusters.as_ref()?;
         Some(format!(
             "<li><strong>{}</strong>: {} tokens (of the first {} of each document), {} router probabilities each, {} principal \
-             components, {} clusters. Silhouette {:.3}; domain purity {:.3}, where one cluster of everything has {:.3}; the cluster \
-             tells {:.3} bits about the domain.</li>",
+             components, {} clusters after {} mini-batches and {} passes. Silhouette {:.3}; Calinski-Harabasz {}; Davies-Bouldin {}; \
+             domain purity {:.3}, where one cluster of everything has {:.3}; the cluster tells {:.3} bits about the domain and \
+             leaves {} open (source entropy).</li>",
             escape(name),
             found.tokens,
             found.prefix,
             found.features,
             found.components,
             found.clusters.len(),
+            found.batches,
+            found.passes,
             found.silhouette,
+            or_none(found.calinski_harabasz, 1),
+            or_none(found.davies_bouldin, 3),
             found.purity,
             found.purity_of_one,
-            found.information_bits
+            found.information_bits,
+            or_none(found.source_entropy_bits, 3)
         ))
     });
     format!("<ul class=\"plain\">{}</ul>", said.collect::<String>())

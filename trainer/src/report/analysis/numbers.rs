@@ -13,7 +13,7 @@ struct Figure {
     decimals: usize,
 }
 
-const FIGURES: [Figure; 7] = [
+const FIGURES: [Figure; 10] = [
     Figure {
         name: "information",
         note: "bits that the domain tells about the expert, mean of the layers, less what chance grouping gives",
@@ -51,9 +51,27 @@ const FIGURES: [Figure; 7] = [
         decimals: 3,
     },
     Figure {
+        name: "source entropy",
+        note: "bits of the domain that the cluster leaves open; 0 where clusters are of one domain",
+        value: |model| model.clusters.as_ref().and_then(|clusters| clusters.source_entropy_bits),
+        decimals: 3,
+    },
+    Figure {
         name: "silhouette",
         note: "how far clusters stand apart: 1 is far, 0 not at all",
         value: |model| model.clusters.as_ref().map(|clusters| clusters.silhouette),
+        decimals: 3,
+    },
+    Figure {
+        name: "Calinski-Harabasz",
+        note: "variance between clusters over that within them; higher is farther apart",
+        value: |model| model.clusters.as_ref().and_then(|clusters| clusters.calinski_harabasz),
+        decimals: 1,
+    },
+    Figure {
+        name: "Davies-Bouldin",
+        note: "width of clusters over the distance to the most similar other; lower is farther apart",
+        value: |model| model.clusters.as_ref().and_then(|clusters| clusters.davies_bouldin),
         decimals: 3,
     },
 ];

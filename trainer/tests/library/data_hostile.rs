@@ -1,15 +1,13 @@
 //! Damaged and hostile files: every reader answers with an error that names the file, or with documents that are whole.
 
-mod shards;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use crate::shards::*;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use shards::*;
 use trainer::data::read::{Keys, Raw, Reading, discover};
 use trainer::data::shard::{Manifest, Shard, ShardStore, build};
 use trainer::data::tokenizer::Eos;

@@ -1,9 +1,7 @@
 //! `eval`, `inspect` and `completions`: what is said of a run is what the run said itself.
 
-mod support;
-
+use crate::support::{Place, fail, stdout, succeed, summary};
 use serde_json::Value;
-use support::{Place, fail, stdout, succeed, summary};
 
 #[test]
 fn eval_repeats_the_last_validation_of_the_run() {

@@ -1,15 +1,13 @@
 //! `analyse` and `monitor` on tiny models: the numbers add up, nothing depends on threads, and the page shows what the JSON says.
 
-mod browser;
-mod support;
-
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
+use crate::browser;
+use crate::support::{Place, fail, stdout, succeed, summary};
 use serde_json::Value;
-use support::{Place, fail, stdout, succeed, summary};
 use trainer::analysis::{Analysis, Context};
 use trainer::checkpoint::hf;
 use trainer::model::{Capacity, FeedForwardLayout, Inputs};
@@ -35,6 +33,16 @@ fn analyse(place: &Place, run: &str, out: &str, more: &[&str]) -> Analysis {
     let analysis = Analysis::parse(&text).unwrap();
     let tokens: usize = analysis.sample.domains.iter().map(|domain| domain.tokens).sum();
     assert_eq!(said["tokens"], tokens);
+    let clusters = analysis.clusters.as_ref().unwrap();
+    for (key, value) in [
+        ("silhouette", Some(clusters.silhouette)),
+        ("calinski_harabasz", clusters.calinski_harabasz),
+        ("davies_bouldin", clusters.davies_bouldin),
+        ("purity", Some(clusters.purity)),
+        ("source_entropy_bits", clusters.source_entropy_bits),
+    ] {
+        assert!(value.is_some() && said[key].as_f64() == value, "{key}: {value:?} and {}", said[key]);
+    }
     analysis
 }
 
@@ -82,6 +90,10 @@ fn the_numbers_of_an_analysis_add_up() {
     assert!(clusters.purity >= clusters.purity_of_one - 1e-12 && clusters.purity <= 1.0);
     let weighted: f64 = clusters.clusters.iter().map(|c| c.silhouette * c.tokens as f64).sum();
     assert!(close(clusters.silhouette, weighted / clusters.tokens as f64));
+    assert!(clusters.batches > 0 && (1..=20).contains(&clusters.passes), "{}", clusters.passes);
+    assert!(clusters.calinski_harabasz.unwrap() > 0.0 && clusters.davies_bouldin.unwrap() > 0.0);
+    let weighted: f64 = clusters.clusters.iter().map(|c| c.domain_entropy_bits * c.tokens as f64).sum();
+    assert!(close(clusters.source_entropy_bits.unwrap(), weighted / clusters.tokens as f64));
 }
 
 #[test]
@@ -217,6 +229,16 @@ fn shows_the_numbers(page: &str, models: &[&Analysis]) {
     let titles = browser::between(page, "<title>", "</title>");
     let has = |title: &str| assert!(titles.contains(&title), "{title}");
     for model in models {
+        let clusters = model.clusters.as_ref().unwrap();
+        for said in [
+            format!("Silhouette {:.3}", clusters.silhouette),
+            format!("Calinski-Harabasz {:.1}", clusters.calinski_harabasz.unwrap()),
+            format!("Davies-Bouldin {:.3}", clusters.davies_bouldin.unwrap()),
+            format!("domain purity {:.3}", clusters.purity),
+            format!("leaves {:.3} open (source entropy)", clusters.source_entropy_bits.unwrap()),
+        ] {
+            assert!(page.contains(&said), "{said}");
+        }
         let domains = model.domains();
         for layer in &model.layers {
             for (a, name) in domains.iter().enumerate() {

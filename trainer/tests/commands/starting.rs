@@ -1,8 +1,6 @@
 //! A run that starts from another run's weights, and parameters that stay as they are.
 
-mod support;
-
-use support::{Place, fail, succeed, weights};
+use crate::support::{Place, fail, succeed, weights};
 
 #[test]
 fn frozen_parameters_keep_every_bit_and_the_others_move() {

@@ -1,12 +1,10 @@
 //! Token shards: what is written is read, whatever the threads and interruptions; training reads it as it reads memory.
 
-mod shards;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use shards::*;
+use crate::shards::*;
 use trainer::data::read::discover;
 use trainer::data::shard::{Manifest, Shard, ShardStore, build};
 use trainer::data::stream::{CYCLE, Portion};

@@ -1,8 +1,6 @@
 //! What goes wrong ends with a clear message, and nothing is lost.
 
-mod support;
-
-use support::{Place, fail, names, succeed};
+use crate::support::{Place, fail, names, succeed};
 
 #[test]
 fn an_existing_run_is_never_overwritten_unasked() {
@@ -93,6 +91,7 @@ fn two_trainers_do_not_write_into_one_folder() {
         assert!(said.contains("another process is training into"), "{said}");
     }
     assert!(place.step("run", 2).exists(), "the run of the other process is untouched");
-    drop(lock);
+    // Not only closed: a child that another test is just starting may still have the file open.
+    lock.unlock().unwrap();
     succeed(&mut place.pretrain("run", &["--resume"]));
 }

@@ -1,9 +1,7 @@
 //! The command line: help, plans, summaries, samples.
 
-mod support;
-
+use crate::support::{Place, fail, stdout, succeed, summary};
 use serde_json::Value;
-use support::{Place, fail, stdout, succeed, summary};
 
 #[test]
 fn every_help_has_an_example() {

@@ -15,9 +15,7 @@ use trainer::evaluate::requests::read::{Choice, discover};
 use trainer::evaluate::requests::{Benchmark, Metric};
 use trainer::model::{Capacity, Inputs, Model, ModelConfig};
 
-#[path = "support/mod.rs"]
-mod support;
-use support::{Place, fail, stdout, succeed, summary};
+use crate::support::{Place, fail, stdout, succeed, summary};
 
 fn config() -> ModelConfig {
     let set = ["model.layers=2".to_owned(), "data.sequence=64".to_owned()];

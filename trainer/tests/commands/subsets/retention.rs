@@ -1,6 +1,6 @@
 //! `trainer retention` on a tiny model.
 
-use super::support::{Place, fail, succeed, summary};
+use crate::support::{Place, fail, succeed, summary};
 
 #[test]
 fn retention_is_what_select_and_eval_find_one_by_one() {

@@ -1,11 +1,9 @@
 //! `trainer plan --cluster`: what a device of a described cluster must hold, do and send, against sums made by hand.
 
-mod support;
-
 use std::path::Path;
 
+use crate::support::{Place, fail, stdout, succeed};
 use serde_json::Value;
-use support::{Place, fail, stdout, succeed};
 use trainer::cluster::{self, Devices, Fit, Job};
 use trainer::config::Config;
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 use trainer::checkpoint::hf;
 use trainer::subset::ExpertSubset;
 
-use super::support::{self, Place, fail, succeed, summary};
+use crate::support::{self, Place, fail, succeed, summary};
 
 fn select_command(place: &Place, more: &[&str]) -> std::process::Command {
     let mut command = place.trainer();

@@ -17,9 +17,7 @@ use trainer::model::{
     Capacity, Dense, FeedForward, Inputs, Model, ModelConfig, Moe, NormPlacement, QkNorm, Smoothing,
 };
 
-#[path = "support/mod.rs"]
-mod support;
-use support::{Place, fail, stderr, stdout, succeed};
+use crate::support::{Place, fail, stderr, stdout, succeed};
 
 const LONGEST: usize = 24;
 

@@ -1,13 +1,11 @@
 //! What a modular model's parts are for: tuned apart, merged back, composed, grown.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::{Place, fail, stderr, stdout, succeed, summary, tensors, weights};
 use serde_json::Value;
-use support::{Place, fail, stderr, stdout, succeed, summary, tensors, weights};
 
 /// A trained model, twenty steps of `tiny`: 2 layers of 7 routed experts and a shared one, 2 + 1 of them for a token.
 fn trained() -> Place {

@@ -1,10 +1,6 @@
 //! Which experts are chosen follows the exact scores, also where f32 scores underflow, saturate or round to one value.
 
-#[allow(dead_code)]
-#[path = "common/device.rs"]
-mod device;
-
-use device::{hold, reals, segments, unset, unset_indices};
+use crate::device::{hold, reals, segments, unset, unset_indices};
 use emo::Backend;
 use emo::cpu::Cpu;
 use emo::cpu::isa::Isa;

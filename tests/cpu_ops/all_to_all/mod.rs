@@ -1,15 +1,7 @@
 //! Experts spread over ranks: the plans of the exchange, and a layer whose ranks are threads against the same layer on one
 //! rank, bit for bit.
 
-#[allow(dead_code)]
-#[path = "../common/agree.rs"]
-mod agree;
-#[allow(dead_code)]
-#[path = "../common/device.rs"]
-mod device;
 mod layer;
-#[path = "../cpu_ops/machines.rs"]
-mod machines;
 mod plans;
 
 use emo::communicator::{Communicator, Exchange, InProcess};

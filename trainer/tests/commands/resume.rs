@@ -1,11 +1,9 @@
 //! A run that stops and goes on ends exactly where an undisturbed one does.
 
-mod support;
-
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use support::{Place, fail, stderr, succeed};
+use crate::support::{Place, fail, stderr, succeed};
 
 /// Settings that have state of their own to carry over.
 const EVERYTHING: [&str; 8] = [

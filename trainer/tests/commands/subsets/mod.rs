@@ -5,8 +5,6 @@ mod choice;
 mod commands;
 mod masks;
 mod retention;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::sync::Arc;
 

@@ -1,8 +1,6 @@
 //! The same run gives the same bits, whatever the number of threads.
 
-mod support;
-
-use support::{Place, succeed};
+use crate::support::{Place, succeed};
 
 #[test]
 fn one_two_and_seven_threads_give_the_same_trajectory_and_the_same_weights() {

@@ -1,12 +1,10 @@
 //! Tokenizers: ours trained, and two published ones against ids that another implementation made.
 
-mod shards;
-
 use std::path::{Path, PathBuf};
 
+use crate::shards::*;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use shards::*;
 use trainer::data::Tokenizer;
 use trainer::data::read::discover;
 use trainer::data::shard::{ShardStore, build};
@@ -61,7 +59,7 @@ fn published() -> PathBuf {
 /// expressions are another engine's).
 #[test]
 fn published_tokenizers_give_the_published_ids() {
-    let expected: Value = serde_json::from_str(include_str!("tokenizers/expected.json")).unwrap();
+    let expected: Value = serde_json::from_str(include_str!("../tokenizers/expected.json")).unwrap();
     let texts: Vec<&str> = expected["texts"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     for (name, expected) in expected["tokenizers"].as_object().unwrap() {
         let path = published().join(name);

@@ -1,12 +1,10 @@
 //! Import and export keep every bit that they promise to keep, and refuse what a family cannot express.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::support::{Place, fail, names, succeed};
 use half::bf16;
-use support::{Place, fail, names, succeed};
 use trainer::checkpoint::safetensors::Reader;
 
 /// Type, shape and bytes of every tensor of a folder, whatever its files.
