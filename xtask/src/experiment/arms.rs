@@ -31,8 +31,12 @@ pub enum Subsets {
 const NO_POOL: &str = "router.pool=\"none\"";
 /// Half of the pools below 17 experts.
 const LOG_UNIFORM: &str = "router.pool=\"log_uniform\"";
-/// A tenth of the preset's weight.
-const LIGHT_BALANCE: &str = "losses.load_balance=0.01";
+/// The weight that suits standard mixtures, ten times the preset's.
+const BALANCED: &str = "losses.load_balance=0.1";
+/// The last steps without pools.
+const UNTIL_85: &str = "router.pool_until=0.85";
+/// Half of the documents without pools.
+const HALF: &str = "router.pool_unpooled=0.5";
 /// As in the release: a token's weights are the scores themselves.
 const RAW: &str = "router.normalise=\"none\"";
 /// Experts of twice the width.
@@ -57,15 +61,15 @@ pub const ARMS: [Arm; 13] = [
     },
     Arm {
         name: "standard",
-        about: "a mixture of experts without document pools",
-        set: &[NO_POOL],
+        about: "a mixture of experts without document pools, load balance 0.1",
+        set: &[NO_POOL, BALANCED],
         seeds: 3,
         subsets: Subsets::All,
         quick: true,
     },
     Arm {
         name: "emo",
-        about: "document pools, drawn uniformly from 4 to all 63 routed experts",
+        about: "document pools, drawn uniformly from 4 to all 63 routed experts, load balance 0.01",
         set: &[],
         seeds: 3,
         subsets: Subsets::All,
@@ -74,7 +78,7 @@ pub const ARMS: [Arm; 13] = [
     Arm {
         name: "standard-8",
         about: "a mixture trained at the memory of the 12.5 % subset: 8 experts",
-        set: &[NO_POOL, "router.experts=8"],
+        set: &[NO_POOL, BALANCED, "router.experts=8"],
         seeds: 1,
         subsets: Subsets::None,
         quick: false,
@@ -98,7 +102,7 @@ pub const ARMS: [Arm; 13] = [
     Arm {
         name: "smoothed",
         about: "no pools; router logits smoothed over the last three tokens",
-        set: &[NO_POOL, SMOOTHED[0], SMOOTHED[1]],
+        set: &[NO_POOL, BALANCED, SMOOTHED[0], SMOOTHED[1]],
         seeds: 1,
         subsets: Subsets::Curve,
         quick: false,
@@ -158,21 +162,25 @@ const fn recipe(name: &'static str, about: &'static str, set: &'static [&'static
     Arm { name, about, set, seeds: 1, subsets: Subsets::Curve, quick: false }
 }
 
-/// The recipes of the sweep. Where one is of the pools alone, its standard mixture is the first row; where it is of more, the
-/// standard mixture was given the same.
-pub const SWEEP: [Arm; 14] = [
-    recipe("standard", "the preset without pools", &[NO_POOL]),
-    recipe("emo", "the preset: pools uniform from 4 to all 63 routed experts", &[]),
-    recipe("emo-small", "log-uniform from 4: half of the pools below 17", &[LOG_UNIFORM]),
-    recipe("emo-until", "the last 15 % of the steps without pools", &["router.pool_until=0.85"]),
-    recipe("emo-min-10", "uniform from 10", &["router.pool_min=10"]),
-    recipe("standard-balance", "a tenth of the weight on load balance", &[NO_POOL, LIGHT_BALANCE]),
-    recipe("emo-balance", "the same", &[LIGHT_BALANCE]),
-    recipe("standard-raw", "weights of the chosen experts not divided by their sum", &[NO_POOL, RAW]),
-    recipe("standard-wide", "experts of width 64", &[NO_POOL, WIDE]),
-    recipe("emo-wide", "the same", &[WIDE]),
-    recipe("standard-wide-raw", "experts of width 64, weights not divided by their sum", &[NO_POOL, WIDE, RAW]),
-    recipe("emo-wide-raw", "the same", &[WIDE, RAW]),
-    recipe("emo-wide-raw-half", "and half of the documents without pools", &[WIDE, RAW, "router.pool_unpooled=0.5"]),
-    recipe("emo-wide-raw-until", "and the last 15 % of the steps without", &[WIDE, RAW, "router.pool_until=0.85"]),
+/// The recipes of the sweep, at the weights of load balance that suit each kind: 0.1 for standard mixtures, 0.01 for EMO.
+pub const SWEEP: [Arm; 15] = [
+    recipe("standard", "no pools, load balance 0.1", &[NO_POOL, BALANCED]),
+    recipe("standard-light", "no pools, load balance 0.01", &[NO_POOL]),
+    recipe("emo", "pools uniform from 4 to all 63 routed experts, load balance 0.01", &[]),
+    recipe("emo-lighter", "load balance 0.003", &["losses.load_balance=0.003"]),
+    recipe("emo-until", "the last tenth of the steps without pools", &["router.pool_until=0.9"]),
+    recipe("emo-balanced", "load balance 0.1", &[BALANCED]),
+    recipe("emo-balanced-small", "and half of the pools below 17", &[BALANCED, LOG_UNIFORM]),
+    recipe("emo-balanced-until", "and the last 15 % of the steps without pools", &[BALANCED, UNTIL_85]),
+    recipe(
+        "standard-raw",
+        "weights of the chosen experts not divided by their sum",
+        &[NO_POOL, BALANCED, RAW],
+    ),
+    recipe("standard-wide", "experts of width 64", &[NO_POOL, BALANCED, WIDE]),
+    recipe("emo-wide", "the same, load balance 0.1", &[BALANCED, WIDE]),
+    recipe("standard-wide-raw", "weights not divided by their sum", &[NO_POOL, BALANCED, WIDE, RAW]),
+    recipe("emo-wide-raw", "the same, load balance 0.1", &[BALANCED, WIDE, RAW]),
+    recipe("emo-wide-raw-half", "half of the documents without pools", &[BALANCED, WIDE, RAW, HALF]),
+    recipe("emo-wide-raw-until", "the last 15 % of the steps without", &[BALANCED, WIDE, RAW, UNTIL_85]),
 ];

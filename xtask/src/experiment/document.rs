@@ -23,7 +23,8 @@ pub fn page(results: &Results, setting: &Setting<'_>, models: Option<&Pair>) -> 
     let mut page = format!(
         "# Does modularity pay? The experiment, as it came out\n\n\
          Written by `{}` on {}. Model, data and training: preset `modularity`; every arm sees the same documents in the same \
-         order with the same masking, optimiser and active parameters, and differs in what its row says. Text: the corpus of \
+         order with the same masking, optimiser and active parameters, and differs in what its row says; load balance has the weight that suits each kind of mixture \
+         ([sweep.md](sweep.md)). Text: the corpus of \
          `cargo xtask corpus` in parts without a common document: trained on, chosen by (100 documents a domain), tuned on, \
          validated on, tested on. All losses are bits per byte of the test part. Where an arm has several seeds, `±` is the \
          largest distance from the mean.\n\n",

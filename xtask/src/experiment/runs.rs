@@ -14,7 +14,7 @@ use super::tool::Tool;
 /// Shares of the experts that are kept.
 pub const KEEP: [&str; 4] = ["50%", "25%", "12.5%", "6.25%"];
 /// Pool sizes at which the whole model is measured, chosen by a document's first tokens.
-const POOL_SIZES: &str = "7,15,31";
+const POOL_SIZES: &str = "7,15,31,47";
 /// Those tokens.
 const POOL_PROMPT: &str = "64";
 
