@@ -1,6 +1,6 @@
 //! `eval`, `inspect` and `completions`: what is said of a run is what the run said itself.
 
-use crate::support::{Place, fail, stdout, succeed, summary};
+use crate::support::{Place, fail, names, stdout, succeed, summary};
 use serde_json::Value;
 
 #[test]
@@ -104,7 +104,7 @@ fn every_command_shows_an_example() {
 fn tensorboard_files_lie_beside_the_metrics_and_a_resumed_run_adds_one() {
     let place = Place::new();
     succeed(&mut place.pretrain("run", &["--stop-after", "5"]));
-    let files = || support::names(&place.path("run").join("tensorboard"));
+    let files = || names(&place.path("run").join("tensorboard"));
     assert_eq!(files().len(), 1);
     succeed(&mut place.pretrain("run", &["--resume"]));
     assert_eq!(files().len(), 2);
