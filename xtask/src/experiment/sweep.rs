@@ -15,7 +15,7 @@ pub fn page(results: &Results, setting: &Setting<'_>) -> String {
          text to test on was not looked at). `full` is the whole model without pools, in bits per byte, and against \
          `standard`; `pools of 31` the same with pools chosen by a document's first 64 tokens; then the rise of the loss with a share \
          of the experts kept, layer-wise from five documents, percent; last the eighth of the experts against the whole \
-         `standard`. Two seeds of one recipe differ as the two rows of `standard` do.\n\n",
+         `standard`. One seed each: a few tenths of a percent are no difference.\n\n",
         setting.command, setting.machine
     );
     let mut cells = vec!["arm", "what it is", "full", "against `standard`", "pools of 31"];
