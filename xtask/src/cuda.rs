@@ -46,7 +46,7 @@ pub fn on_emulator() -> Result<(), String> {
     let tests = TARGETS.iter().map(|&(package, target, filter)| Ok((programs.get(package, target)?, filter)));
     let tests = tests.collect::<Result<Vec<_>, String>>()?;
     for name in EXAMPLES {
-        let example = programs.get("emo", name)?;
+        let example = Programs::examples("cuda", &[FEATURES, "--example", name])?.get("emo", name)?;
         step::run("cuda examples", Command::new(example.path).env("LD_LIBRARY_PATH", &library))?;
     }
     for (order, copies) in SCHEDULES {
@@ -92,12 +92,11 @@ fn library() -> Result<PathBuf, String> {
     Ok(folder)
 }
 
-/// Every test target and example that needs a device, with the feature on.
+/// Every test target that needs a device, with the feature on.
 fn programs() -> Result<Programs, String> {
     let mut arguments = vec![FEATURES];
     TARGETS.iter().for_each(|(_, target, _)| arguments.extend(["--test", target]));
-    EXAMPLES.iter().for_each(|name| arguments.extend(["--example", name]));
-    Programs::build("cuda", &arguments)
+    Programs::tests("cuda", &arguments)
 }
 
 /// The tests that match the filter (all of them where it is empty), which fail where there is no device.

@@ -57,8 +57,8 @@ fn different(old: &str, new: &str) -> String {
 
 /// Builds the library for every target, as for its tests, and says where its build script has put the fatbins.
 fn built() -> Result<PathBuf, String> {
-    let arguments = [cuda::FEATURES, "--test", "cuda_ops"];
-    let programs = Programs::build_with("gates", &arguments, |command| command.env_remove("EMO_CUDA_ARCHS"))?;
+    let mut tests = step::cargo(&["test", "--no-run", cuda::FEATURES, "--test", "cuda_ops"]);
+    let programs = Programs::built_by("gates", tests.env_remove("EMO_CUDA_ARCHS"))?;
     let found = programs.made_by_scripts().into_iter().rfind(|folder| folder.join("params.rs").exists());
     found.ok_or("no build script of emo ran".into())
 }

@@ -34,19 +34,19 @@ impl Program {
 }
 
 impl Programs {
-    /// Builds targets of [`PACKAGES`], chosen by further arguments.
-    pub fn build(step: &str, arguments: &[&str]) -> Result<Self, String> {
-        Self::build_with(step, arguments, |command| command)
+    /// Builds tests of [`PACKAGES`], chosen by further arguments.
+    pub fn tests(step: &str, arguments: &[&str]) -> Result<Self, String> {
+        Self::built_by(step, step::cargo(&["test", "--no-run"]).args(arguments))
     }
 
-    /// The same in another environment.
-    pub fn build_with(
-        step: &str,
-        arguments: &[&str],
-        environment: impl FnOnce(&mut Command) -> &mut Command,
-    ) -> Result<Self, String> {
-        let mut command = step::cargo(&["test", "--no-run", "--message-format=json-render-diagnostics"]);
-        environment(command.args(PACKAGES).args(arguments));
+    /// Builds examples of [`PACKAGES`]; `cargo test` would build their tests instead.
+    pub fn examples(step: &str, arguments: &[&str]) -> Result<Self, String> {
+        Self::built_by(step, step::cargo(&["build"]).args(arguments))
+    }
+
+    /// What a command of cargo's builds of [`PACKAGES`].
+    pub fn built_by(step: &str, command: &mut Command) -> Result<Self, String> {
+        command.args(PACKAGES).arg("--message-format=json-render-diagnostics");
         println!("\n== {step}: {}", format!("{command:?}").replace('"', ""));
         let output = command.stderr(Stdio::inherit()).output();
         let output = output.map_err(|error| format!("cannot start cargo: {error}"))?;

@@ -85,7 +85,7 @@ fn examples() -> Result<(), String> {
         .filter(|name| !name.contains("cuda"))
         .collect();
     names.sort();
-    let programs = Programs::build("examples", &["--examples"])?;
+    let programs = Programs::examples("examples", &["--examples"])?;
     for name in &names {
         step::run("examples", &mut programs.get("emo", name)?.command())?;
     }

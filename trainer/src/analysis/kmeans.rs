@@ -1,5 +1,5 @@
-//! Spherical k-means: clusters of directions (Dhillon and Modha 2001). It starts from mini-batches ([`super::minibatch`]), as in
-//! the EMO paper.
+//! Spherical k-means: clusters of directions (Dhillon and Modha 2001). It starts from mini-batches, as in the EMO
+//! paper.
 
 use rayon::prelude::*;
 

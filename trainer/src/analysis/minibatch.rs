@@ -58,7 +58,7 @@ pub(super) fn start(points: &[f64], width: usize, clusters: usize, search: &Sear
         }
     }
     let mut centres = best.map(|(_, centres)| centres).unwrap_or_default();
-    let mut random = stream(starts + 1);
+    let mut random = stream(starts.wrapping_add(1));
     let mut counts = vec![0usize; clusters];
     let mut smoothed = Smoothed::new(size, n);
     let most = (search.epochs as u128 * n as u128 / size as u128).try_into().unwrap_or(usize::MAX);
