@@ -17,6 +17,7 @@ pub mod model;
 pub mod progress;
 mod replace;
 pub mod report;
+mod small;
 pub mod subset;
 pub mod tensorboard;
 pub mod train;

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::hf::{CONFIG, INDEX, SINGLE};
 use super::safetensors::{self, Planned};
 use super::{Error, Result};
+use crate::small;
 use crate::replace::replace_with;
 
 /// Files that travel with a model, where they are there.
@@ -73,7 +74,7 @@ pub fn write(
     for companion in COMPANIONS {
         let path = from.join(companion);
         if path.exists() {
-            let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+            let bytes = small::bytes(&path).map_err(Error::io(&path))?;
             let path = to.join(companion);
             replace_with(&path, &bytes).map_err(Error::io(&path))?;
             written.push(path);

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::small;
 use crate::config::{Storage, fields};
 use crate::error::{Error, Result};
 
@@ -59,7 +60,7 @@ fn one() -> usize {
 /// A file that cannot be read or is no TOML; a key that is unknown, missing or of another type; figures that no device has.
 /// The message names the file, the kind and the key.
 pub fn read(path: &Path) -> Result<Vec<Devices>> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("read the cluster's description", path))?;
+    let text = small::text(path).map_err(Error::io("read the cluster's description", path))?;
     parse(&text).map_err(|problem| {
         Error::Config(format!(
             "cluster {}: {problem}. `trainer plan --example-cluster` prints a description to start from",

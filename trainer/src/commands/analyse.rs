@@ -8,6 +8,7 @@ use emo::Backend;
 use serde::Serialize;
 
 use super::device::{self, Start, Work};
+use crate::small;
 use crate::analysis::cka::Redundancy;
 use crate::analysis::clusters::Settings;
 use crate::analysis::gather::{self, Gathered, Watched};
@@ -233,7 +234,7 @@ fn analyse<B: Backend>(backend: &Arc<B>, args: &Analyse) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<Analysis> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let text = small::text(path).map_err(Error::io("read", path))?;
     Analysis::parse(&text).map_err(|message| {
         Error::Usage(format!("{} is no analysis.json of `trainer analyse`: {message}", path.display()))
     })

@@ -5,6 +5,7 @@ use std::path::Path;
 use emo::Backend;
 
 use super::device::{self, Start, Work};
+use crate::small;
 use crate::checkpoint::folder;
 use crate::checkpoint::state::CONFIG;
 use crate::cli::{Compute, Pretrain};
@@ -103,7 +104,7 @@ fn continued(
     warnings: &mut Vec<String>,
 ) -> Result<Config> {
     let path = checkpoint.join(CONFIG);
-    let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let text = small::text(&path).map_err(Error::io("read", &path))?;
     let saved = Config::from_toml(&text, &[])?;
     let config = match &args.source.config {
         Some(name) => Config::load(name, overrides)?,

@@ -8,6 +8,7 @@ use emo::Backend;
 use serde::Serialize;
 
 use super::device::{self, Start, Work};
+use crate::small;
 use crate::checkpoint::{folder, hf, tokenizer};
 use crate::cli::Select;
 use crate::error::{Error, Result};
@@ -104,7 +105,7 @@ fn sample(checkpoint: &std::path::Path, config: &ModelConfig, args: &Select) -> 
     let longest = sequence(args.sequence, run.as_ref(), config);
     let mut prompts = args.prompt.clone();
     for path in &args.prompt_file {
-        prompts.push(std::fs::read_to_string(path).map_err(Error::io("read", path))?);
+        prompts.push(small::text(path).map_err(Error::io("read", path))?);
     }
     if !prompts.is_empty() {
         let tokenizer = tokenizer::of(checkpoint, args.tokenizer.as_deref(), config)?;

@@ -16,6 +16,7 @@ use toml::{Table, Value};
 
 pub use sections::*;
 
+use crate::small;
 use crate::data::shard::Manifest;
 use crate::error::{Error, Result};
 
@@ -179,7 +180,7 @@ fn read(name: &str) -> Result<(Table, String)> {
              `trainer config quickstart > my.toml` writes a file to start from"
         )));
     }
-    let text = std::fs::read_to_string(path).map_err(Error::io("read the configuration", path))?;
+    let text = small::text(path).map_err(Error::io("read the configuration", path))?;
     let stem = path.file_stem().map_or_else(|| "run".into(), |stem| stem.to_string_lossy().into_owned());
     Ok((with_base(parse(&text, name)?)?, stem))
 }

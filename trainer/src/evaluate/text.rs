@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::small;
 use crate::checkpoint::state::CONFIG;
 use crate::checkpoint::tokenizer::reads_bytes;
 use crate::config::Config;
@@ -30,7 +31,7 @@ pub fn run_config(checkpoint: &Path) -> Result<Option<Config>> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let text = small::text(&path).map_err(Error::io("read", &path))?;
     Config::from_toml(&text, &[]).map(Some)
 }
 

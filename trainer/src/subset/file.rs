@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{ExpertSubset, LayerSubset};
+use crate::small;
 use crate::error::{Error, Result};
 use crate::replace::replace_with;
 
@@ -63,7 +64,7 @@ impl ExpertSubset {
     /// # Errors
     /// A file that cannot be read, is no subset, or contradicts itself.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let text = small::text(path).map_err(Error::io("read", path))?;
         Self::from_json(&text).map_err(|error| Error::Usage(format!("{}: {error}", path.display())))
     }
 

@@ -261,7 +261,13 @@ impl<B: Backend> Loop<B> {
     /// Adds to an error what is left to go on from.
     fn with_last_good(&self, error: Error) -> Error {
         let Error::NonFinite(message) = error else {
+            let checkpoints = self.options.run.checkpoints();
             match self.saved {
+                Some(step) if !checkpoints.exists() => eprintln!(
+                    "{} is not there any more; the checkpoint of step {step} went with it. Bring it back, then continue with \
+                     --resume",
+                    checkpoints.display()
+                ),
                 Some(step) => {
                     eprintln!("the checkpoint of step {step} is whole; continue from it with --resume")
                 }
