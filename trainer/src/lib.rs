@@ -14,6 +14,7 @@ pub mod generate;
 mod lock;
 pub mod metrics;
 pub mod model;
+pub mod output;
 pub mod progress;
 mod replace;
 pub mod report;

@@ -29,6 +29,7 @@ const STEPS: &[Step] = &[
         let exclude = ["--exclude", "emo-emulator"];
         step::run("tests", step::cargo(&["test", "--workspace", "--locked"]).args(exclude))
     }),
+    ("fuzz targets", fuzz),
     ("vectors", || {
         step::run(
             "vectors",
@@ -67,6 +68,14 @@ pub fn run(only: Option<&str>) -> Result<(), String> {
     Ok(())
 }
 
+/// A package of its own, with the workspace's versions and target folder: what its tests compiled is not compiled again.
+fn fuzz() -> Result<(), String> {
+    let (folder, target) = (step::root().join("fuzz"), step::root().join("target").display().to_string());
+    step::run("fuzz targets", step::cargo(&["fmt", "--check"]).current_dir(&folder))?;
+    let check = ["check", "--locked", "--target-dir", &target];
+    step::run("fuzz targets", step::cargo(&check).current_dir(&folder))
+}
+
 /// Runs every numbered example of the library that needs no device.
 fn examples() -> Result<(), String> {
     let folder = step::root().join("examples");
@@ -95,7 +104,7 @@ const LONGEST: [(&str, &str, usize); 3] = [("cu", "kernels", 450), ("cuh", "kern
 fn house() -> Result<(), String> {
     let root = step::root();
     let mut folders: Vec<_> =
-        ["src", "build", "trainer", "emulator", "kernels", "xtask", "tests", "benches", "examples"]
+        ["src", "build", "trainer", "emulator", "kernels", "xtask", "tests", "benches", "examples", "fuzz"]
             .map(|f| root.join(f))
             .into();
     let mut long = Vec::new();

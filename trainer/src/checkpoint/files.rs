@@ -10,11 +10,11 @@ use serde_json::{Map, Value, json};
 use super::hf::{CONFIG, INDEX, SINGLE};
 use super::safetensors::{self, Planned};
 use super::{Error, Result};
-use crate::small;
 use crate::replace::replace_with;
+use crate::small;
 
 /// Files that travel with a model, where they are there.
-const COMPANIONS: [&str; 4] =
+pub(crate) const COMPANIONS: [&str; 4] =
     ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"];
 
 /// What was written.

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::small;
 use crate::error::{Error, Result};
+use crate::small;
 
 /// File of [`Manifest`].
 pub const MANIFEST: &str = "manifest.json";
@@ -151,7 +151,8 @@ pub fn verify(path: &Path) -> Result<Manifest> {
     for Entry { name, bytes, crc32 } in &manifest.files {
         // Files of the folder itself: a manifest must not point anywhere else, at a device for example.
         if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
-            let message = format!("{MANIFEST} is damaged: expected names of files in its folder, found `{name}`");
+            let message =
+                format!("{MANIFEST} is damaged: expected names of files in its folder, found `{name}`");
             return Err(Error::checkpoint(path, message));
         }
         let file = path.join(name);

@@ -13,9 +13,9 @@ use serde_json::Value;
 
 use super::safetensors::{Planned, Reader};
 use super::{Error, Family, HfTensor, Result, hf_config, hf_names, kept, safetensors};
-use crate::small;
 use crate::model::{Capacity, Layout, Model, ModelConfig};
 use crate::replace::replace_with;
+use crate::small;
 
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const SINGLE: &str = "model.safetensors";

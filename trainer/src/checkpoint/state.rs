@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::small;
 use crate::data::StreamPosition;
 use crate::error::{Error, Result};
+use crate::small;
 
 /// File of [`State`].
 pub const STATE: &str = "state.json";

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use super::state::CONFIG;
-use crate::small;
 use crate::config::{Config, Source};
 use crate::data::shard::ShardStore;
 use crate::data::shard::manifest::TOKENIZER;
@@ -11,6 +10,7 @@ use crate::data::tokenizer::Eos;
 use crate::data::{ByteTokenizer, Tokenizer};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
+use crate::small;
 
 /// Whether a model's tokens are bytes, as far as its configuration tells.
 #[must_use]
@@ -44,7 +44,9 @@ pub fn of(checkpoint: &Path, given: Option<&Path>, model: &ModelConfig) -> Resul
         let same = small::bytes(&own).is_ok_and(|own| tokenizer.file() == Some(&own));
         if !same {
             let (given, own) = (given.display(), own.display());
-            tracing::warn!("{given} is another file than {own}, which the model was trained with: its ids may mean other text");
+            tracing::warn!(
+                "{given} is another file than {own}, which the model was trained with: its ids may mean other text"
+            );
         }
     }
     let identity = tokenizer.identity();
@@ -60,8 +62,7 @@ pub fn of(checkpoint: &Path, given: Option<&Path>, model: &ModelConfig) -> Resul
 
 /// The folder of shards that the checkpoint's run read.
 pub(crate) fn shards(checkpoint: &Path) -> Option<std::path::PathBuf> {
-    let text = small::text(&checkpoint.join(CONFIG)).ok()?;
-    let data = Config::from_toml(&text, &[]).ok()?.data;
+    let data = Config::saved(&checkpoint.join(CONFIG), &[]).ok()?.data;
     let first = data.mix.into_iter().next().map_or(data.path, |source| source.path);
     (data.source == Source::Shards).then_some(first)
 }

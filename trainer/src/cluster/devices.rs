@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::small;
-use crate::config::{Storage, fields};
+use crate::config::{Storage, fields, toml_problem};
 use crate::error::{Error, Result};
+use crate::small;
 
 /// A description to start from.
 pub const EXAMPLE: &str = include_str!("../../clusters/example.toml");
@@ -71,7 +71,8 @@ pub fn read(path: &Path) -> Result<Vec<Devices>> {
 
 /// [`read`] without the file's name.
 fn parse(text: &str) -> std::result::Result<Vec<Devices>, String> {
-    let table: toml::Table = text.parse().map_err(|error| format!("no valid TOML: {error}"))?;
+    let table: toml::Table =
+        text.parse().map_err(|error| format!("no valid TOML: {}", toml_problem(text, &error)))?;
     let kinds = table.get("devices").and_then(toml::Value::as_array).into_iter().flatten();
     for key in kinds.filter_map(toml::Value::as_table).flat_map(toml::Table::keys) {
         let known = fields::of::<Devices>();

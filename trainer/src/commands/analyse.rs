@@ -8,7 +8,6 @@ use emo::Backend;
 use serde::Serialize;
 
 use super::device::{self, Start, Work};
-use crate::small;
 use crate::analysis::cka::Redundancy;
 use crate::analysis::clusters::Settings;
 use crate::analysis::gather::{self, Gathered, Watched};
@@ -28,9 +27,11 @@ use crate::error::{Error, Result};
 use crate::evaluate::text::{EvaluationText, run_config, sequence};
 use crate::metrics::{Record, read_records};
 use crate::model::{Capacity, Model, ModelConfig};
+use crate::output::out;
 use crate::progress::{self, Mode};
 use crate::replace::replace_with;
 use crate::report;
+use crate::small;
 
 /// Points of the load over time.
 const LOAD_POINTS: usize = 200;
@@ -221,7 +222,7 @@ fn analyse<B: Backend>(backend: &Arc<B>, args: &Analyse) -> Result<()> {
         page,
     };
     if !args.json {
-        println!("{}", table(&analysis));
+        out!("{}", table(&analysis));
     }
     let said = format!(
         "{} passages, {tokens} tokens in {seconds:.1} s: {} and {}",

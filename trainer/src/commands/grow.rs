@@ -5,12 +5,12 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::transfer::{Event, bytes_of, make_room, whole_or_nothing};
-use crate::small;
 use crate::checkpoint::folder;
 use crate::cli::{Grow, NewExperts};
 use crate::error::{Error, Result};
 use crate::progress::{Mode, Work, si};
 use crate::report::RoutingCounts;
+use crate::small;
 use crate::subset::grow::{Grown, Seeds, Settings, grow};
 
 /// The last JSON line.

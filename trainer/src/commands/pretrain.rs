@@ -5,7 +5,6 @@ use std::path::Path;
 use emo::Backend;
 
 use super::device::{self, Start, Work};
-use crate::small;
 use crate::checkpoint::folder;
 use crate::checkpoint::state::CONFIG;
 use crate::cli::{Compute, Pretrain};
@@ -104,11 +103,10 @@ fn continued(
     warnings: &mut Vec<String>,
 ) -> Result<Config> {
     let path = checkpoint.join(CONFIG);
-    let text = small::text(&path).map_err(Error::io("read", &path))?;
-    let saved = Config::from_toml(&text, &[])?;
+    let saved = Config::saved(&path, &[])?;
     let config = match &args.source.config {
         Some(name) => Config::load(name, overrides)?,
-        None => Config::from_toml(&text, overrides)?,
+        None => Config::saved(&path, overrides)?,
     };
     let asked = |key: &str| {
         let mut keys = overrides.iter().filter_map(|assignment| Some(assignment.split_once('=')?.0.trim()));

@@ -27,10 +27,9 @@ struct Summary {
 
 /// Prunes.
 pub fn run(args: &Prune) -> Result<()> {
-    let subset = ExpertSubset::load(&args.experts)?;
     let checkpoint = folder::find(&args.checkpoint)?;
     let (config, _) = hf::read_config(&checkpoint)?;
-    subset.check(&config)?;
+    let subset = ExpertSubset::load_for(&args.experts, &config)?;
     let before = Layout::new(&config)?.len() as u64;
     let out = &args.transfer.out;
     let beside = |written: &mut Written| {

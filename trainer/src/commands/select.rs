@@ -8,13 +8,13 @@ use emo::Backend;
 use serde::Serialize;
 
 use super::device::{self, Start, Work};
-use crate::small;
 use crate::checkpoint::{folder, hf, tokenizer};
 use crate::cli::Select;
 use crate::error::{Error, Result};
 use crate::evaluate::text::{run_config, sequence};
 use crate::model::{Capacity, ModelConfig};
 use crate::progress::{self, Mode};
+use crate::small;
 use crate::subset::select::source::{Sample, Source};
 use crate::subset::select::{self, Choice};
 use crate::subset::{LayerSubset, Made};

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::checkpoint::state::{CONFIG, OPTIMISER, STATE};
 use crate::checkpoint::transfer::{Settings, Written, transfer};
-use crate::checkpoint::{Family, folder, tokenizer};
+use crate::checkpoint::{COMPANIONS, Family, folder, tokenizer};
 use crate::cli::{Dtype, Export, Import, Transfer};
 use crate::data::shard::manifest::TOKENIZER;
 use crate::error::{Error, Result};
@@ -140,8 +140,8 @@ fn ours(name: &str) -> bool {
     weights || ["config.json", CONFIG, OPTIMISER, STATE, TOKENIZER].contains(&name)
 }
 
-/// Runs `write`, which fills the folder `out` that [`make_room`] has looked at; where it fails, takes away what it has written there: half a model would be
-/// taken for a whole one, and fills a disk that is full already.
+/// Runs `write`, which fills the folder `out` that [`make_room`] has looked at; where it fails, takes away what it has written
+/// there: half a model would be taken for a whole one, and fills a disk that is full already.
 pub(super) fn whole_or_nothing<T>(out: &Path, write: impl FnOnce() -> Result<T>) -> Result<T> {
     let names = || -> Option<BTreeSet<String>> {
         let entries = std::fs::read_dir(out).ok()?.flatten();
@@ -152,7 +152,8 @@ pub(super) fn whole_or_nothing<T>(out: &Path, write: impl FnOnce() -> Result<T>)
     if written.is_err() {
         let kept = before.clone().unwrap_or_default();
         // Failing to tidy up must not hide the error that brought us here.
-        for name in names().unwrap_or_default().difference(&kept).filter(|name| ours(name)) {
+        let written = |name: &&String| ours(name) || COMPANIONS.contains(&name.as_str());
+        for name in names().unwrap_or_default().difference(&kept).filter(written) {
             let _ = std::fs::remove_file(out.join(name));
         }
         if before.is_none() {

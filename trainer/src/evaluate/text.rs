@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::small;
 use crate::checkpoint::state::CONFIG;
 use crate::checkpoint::tokenizer::reads_bytes;
 use crate::config::Config;
@@ -31,8 +30,7 @@ pub fn run_config(checkpoint: &Path) -> Result<Option<Config>> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = small::text(&path).map_err(Error::io("read", &path))?;
-    Config::from_toml(&text, &[]).map(Some)
+    Config::saved(&path, &[]).map(Some)
 }
 
 /// Tokens of a row: `wanted`, else as the run trained, else as many positions as the model has, 4096 at most.

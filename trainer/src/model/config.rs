@@ -6,7 +6,7 @@ use emo::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// More experts than all layers of a model have together: a larger number in a file is damage.
-const MOST_EXPERTS: usize = 1 << 18;
+pub(crate) const MOST_EXPERTS: usize = 1 << 17;
 
 /// A decoder-only transformer with a mixture of experts or a dense feed-forward layer in each block.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -403,10 +403,15 @@ impl ModelConfig {
                 )?;
             }
         }
-        let hidden = |size: usize| require((1..=1 << 31).contains(&size), "hidden", "positive and below 2^31", size);
+        let hidden = |size: usize| require((1..=1 << 31).contains(&size), "hidden", "1 to 2^31", size);
         // Every expert has tensors of its own: their names alone would fill the memory.
         let experts = self.moe_layers().fold(0usize, |sum, (_, moe)| sum.saturating_add(moe.experts));
-        require(experts <= MOST_EXPERTS, "experts", format!("at most {MOST_EXPERTS} in all layers"), experts)?;
+        require(
+            experts <= MOST_EXPERTS,
+            "experts",
+            format!("at most {MOST_EXPERTS} in all layers"),
+            experts,
+        )?;
         self.feed_forward.iter().try_for_each(|kind| match kind {
             FeedForward::Moe(moe) => moe.validate().and_then(|()| hidden(moe.hidden)),
             FeedForward::Dense(dense) => hidden(dense.hidden),

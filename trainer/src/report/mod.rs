@@ -35,9 +35,9 @@ pub use routing::{LayerRouting, RoutingCounts};
 pub use runs::{Baseline, render_runs};
 pub use scale::Scale;
 
-use crate::small;
 use crate::metrics::{MetricsError, Record, StepRecord, ValidRecord, read_records};
 use crate::replace::replace_with;
+use crate::small;
 
 /// What a run was: the part of a report that is known when it starts.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

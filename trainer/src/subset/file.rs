@@ -5,9 +5,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{ExpertSubset, LayerSubset};
-use crate::small;
 use crate::error::{Error, Result};
+use crate::model::ModelConfig;
 use crate::replace::replace_with;
+use crate::small;
 
 const FORMAT: &str = "emo-expert-subset-1";
 
@@ -66,6 +67,16 @@ impl ExpertSubset {
     pub fn load(path: &Path) -> Result<Self> {
         let text = small::text(path).map_err(Error::io("read", path))?;
         Self::from_json(&text).map_err(|error| Error::Usage(format!("{}: {error}", path.display())))
+    }
+
+    /// [`ExpertSubset::load`] for a model; see [`ExpertSubset::check`].
+    ///
+    /// # Errors
+    /// Those of both, naming the file.
+    pub fn load_for(path: &Path, model: &ModelConfig) -> Result<Self> {
+        let subset = Self::load(path)?;
+        subset.check(model).map_err(|error| Error::Usage(format!("{}: {error}", path.display())))?;
+        Ok(subset)
     }
 
     /// The subset of a file's text.

@@ -21,10 +21,9 @@ use crate::checkpoint::{self, safetensors};
 use crate::config::Router;
 use crate::error::{Error, Result};
 use crate::evaluate::text::run_config;
-use crate::model::{FeedForward, Init, Layout, ModelConfig, Tensor, initial_values};
+use crate::model::{FeedForward, Init, Layout, MOST_EXPERTS, ModelConfig, Tensor, initial_values};
 use crate::replace::{copy_whole, replace_with};
 use crate::report::RoutingCounts;
-use crate::subset::MOST_EXPERTS;
 
 /// Moments by their prefix in the file.
 const MOMENTS: [&str; 2] = ["first", "second"];

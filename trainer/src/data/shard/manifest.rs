@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::super::DataError;
 use super::super::tokenizer::Identity;
 use super::build::Settings;
-use crate::small;
 use crate::replace::replace;
+use crate::small;
 
 /// The file's name.
 pub const MANIFEST: &str = "manifest.json";

@@ -17,10 +17,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::score::Metric;
-use crate::small;
 use crate::data::DataError;
 use crate::data::read::{self, Format, Input, Keys, Raw, Reading};
 use crate::error::{Error, Result};
+use crate::small;
 
 /// Ids from here on ask for a continuation without its context, to judge the others by; they are left out, as in the package.
 const UNCONDITIONAL: u64 = 1_000_000;
