@@ -36,7 +36,7 @@ pub enum Error {
     #[error(transparent)]
     Report(#[from] crate::report::ReportError),
     /// The file system refused.
-    #[error("cannot {action} {}: {source}{}", path.display(), advice(source))]
+    #[error("cannot {action} {}: {source}{}", path.display(), advice_on(action, source))]
     Io {
         /// A verb: what was being done.
         action: &'static str,
@@ -75,6 +75,20 @@ pub(crate) fn advice(source: &io::Error) -> &'static str {
             ". The file system, or a limit such as `ulimit -f`, allows no file of this size"
         }
         _ => "",
+    }
+}
+
+/// [`advice`] for a verb: what cannot be found is the folder where something was to be written, else the file itself.
+fn advice_on(action: &str, source: &io::Error) -> &'static str {
+    let writes = ["write", "create", "rename", "flush", "delete"].iter().any(|verb| action.starts_with(verb));
+    if writes { write_advice(source) } else { advice(source) }
+}
+
+/// [`advice`] where a file was to be written.
+pub(crate) fn write_advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::NotFound => ". Its folder is gone: was it moved, or is its disk no longer mounted?",
+        _ => advice(source),
     }
 }
 

@@ -85,7 +85,8 @@ impl LoadSummary {
     /// Of the routed slots that each expert took; all zero when there were none.
     #[must_use]
     pub fn of_counts(counts: &[u64]) -> Self {
-        let total: u64 = counts.iter().sum();
+        // Counts of a file may add up to more than 64 bits hold.
+        let total: u128 = counts.iter().map(|&count| u128::from(count)).sum();
         if total == 0 {
             return Self::default();
         }
@@ -145,9 +146,9 @@ impl ValidRecord {
     /// Bits per byte over all domains together, each weighted by its bytes; NaN when there are none.
     #[must_use]
     pub fn bits_per_byte(&self) -> f64 {
-        let bytes: u64 = self.domains.values().map(|domain| domain.bytes).sum();
+        let bytes: f64 = self.domains.values().map(|domain| domain.bytes as f64).sum();
         let bits: f64 = self.domains.values().map(|domain| domain.bits_per_byte * domain.bytes as f64).sum();
-        bits / bytes as f64
+        bits / bytes
     }
 }
 

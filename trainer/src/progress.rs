@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::metrics::ValidRecord;
+use crate::output::out;
 use crate::train::watch::Load;
 
 /// What one step shows.
@@ -286,7 +287,9 @@ impl Work {
             bar.finish_and_clear();
         }
         if self.json {
-            say_json(&mut std::io::stdout(), summary);
+            if let Ok(line) = serde_json::to_string(summary) {
+                out!("{line}");
+            }
         } else {
             say(&mut std::io::stderr(), text);
         }

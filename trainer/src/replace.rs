@@ -33,6 +33,11 @@ pub(crate) fn replace_with(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace(path, |error| error, |file| file.write_all(bytes))
 }
 
+/// [`replace`] by the bytes of another file.
+pub(crate) fn copy_whole(from: &Path, to: &Path) -> io::Result<()> {
+    replace(to, |error| error, |file| io::copy(&mut File::open(from)?, file).map(|_| ()))
+}
+
 /// A name is on the disk only when its folder is. Windows cannot open folders as files.
 fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent() {

@@ -32,6 +32,7 @@ const STEPS: &[Step] = &[
     ("house", house),
     // The emulator's own tests come with its step, in release.
     ("tests", || step::run("tests", step::cargo(&["test"]).args(PACKAGES))),
+    ("fuzz targets", fuzz),
     ("vectors", || {
         let both = ["test", "--release", "--locked", "-p", "emo", "-p", "trainer", "--test", "vectors"];
         step::run("vectors", &mut step::cargo(&both))
@@ -76,6 +77,14 @@ fn table(times: &[(&str, f64)]) -> String {
     times.iter().chain([&total]).map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// A package of its own, with the workspace's versions and target folder: what its tests compiled is not compiled again.
+fn fuzz() -> Result<(), String> {
+    let (folder, target) = (step::root().join("fuzz"), step::root().join("target").display().to_string());
+    step::run("fuzz targets", step::cargo(&["fmt", "--check"]).current_dir(&folder))?;
+    let check = ["check", "--locked", "--target-dir", &target];
+    step::run("fuzz targets", step::cargo(&check).current_dir(&folder))
+}
+
 /// Runs every numbered example of the library that needs no device.
 fn examples() -> Result<(), String> {
     let folder = step::root().join("examples");
@@ -102,7 +111,7 @@ const LONGEST: [(&str, &str, usize); 3] = [("cu", "kernels", 450), ("cuh", "kern
 fn house() -> Result<(), String> {
     let root = step::root();
     let mut folders: Vec<_> =
-        ["src", "build", "trainer", "emulator", "kernels", "xtask", "tests", "benches", "examples"]
+        ["src", "build", "trainer", "emulator", "kernels", "xtask", "tests", "benches", "examples", "fuzz"]
             .map(|f| root.join(f))
             .into();
     let mut long = Vec::new();

@@ -123,6 +123,13 @@ impl Analysis {
     pub fn check(&self) -> Result<(), String> {
         let domains = self.sample.domains.len();
         self.layers.iter().try_for_each(|layer| layer.check(domains))?;
+        let counts = |domain: &DomainSample| [domain.documents as u64, domain.tokens as u64];
+        let read = self.sample.domains.iter().flat_map(counts);
+        let slots = self.layers.iter().flat_map(|layer| layer.coverage.slots.iter().flatten().copied());
+        // Pages add them up.
+        if read.chain(slots).try_fold(0u64, u64::checked_add).is_none() {
+            return Err("its counts add up to more than 2^64".into());
+        }
         let each_layer = |row: &Stability| {
             row.with_last.len() == self.layers.len() && row.with_next.len() == self.layers.len()
         };

@@ -11,9 +11,10 @@ use super::hf::{CONFIG, INDEX, SINGLE};
 use super::safetensors::{self, Planned};
 use super::{Error, Result};
 use crate::replace::replace_with;
+use crate::small;
 
 /// Files that travel with a model, where they are there.
-const COMPANIONS: [&str; 4] =
+pub(crate) const COMPANIONS: [&str; 4] =
     ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"];
 
 /// What was written.
@@ -73,7 +74,7 @@ pub fn write(
     for companion in COMPANIONS {
         let path = from.join(companion);
         if path.exists() {
-            let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+            let bytes = small::bytes(&path).map_err(Error::io(&path))?;
             let path = to.join(companion);
             replace_with(&path, &bytes).map_err(Error::io(&path))?;
             written.push(path);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::small;
 
 /// File of [`Manifest`].
 pub const MANIFEST: &str = "manifest.json";
@@ -51,7 +52,8 @@ impl Writer {
         let name = format!("{PREFIX}{step:08}");
         let (partial, target) = (root.join(format!("{name}{PARTIAL}")), root.join(name));
         remove(&partial)?;
-        fs::create_dir_all(&partial).map_err(Error::io("create the folder", &partial))?;
+        // Not its parents: where `root` is gone (a disk that is no longer mounted), nothing must be written in its place.
+        fs::create_dir(&partial).map_err(Error::io("create the folder", &partial))?;
         Ok(Self { partial, target, step, finished: false })
     }
 
@@ -136,7 +138,7 @@ pub fn list(root: &Path) -> Result<Vec<(u64, PathBuf)>> {
 /// # Errors
 /// [`Error::Checkpoint`] that names the file which is missing, truncated or changed.
 pub fn verify(path: &Path) -> Result<Manifest> {
-    let text = fs::read_to_string(path.join(MANIFEST)).map_err(|_| {
+    let text = small::text(&path.join(MANIFEST)).map_err(|_| {
         Error::checkpoint(
             path,
             format!(
@@ -147,6 +149,12 @@ pub fn verify(path: &Path) -> Result<Manifest> {
     let manifest: Manifest = serde_json::from_str(&text)
         .map_err(|error| Error::checkpoint(path, format!("{MANIFEST} is damaged ({error})")))?;
     for Entry { name, bytes, crc32 } in &manifest.files {
+        // Files of the folder itself: a manifest must not point anywhere else, at a device for example.
+        if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
+            let message =
+                format!("{MANIFEST} is damaged: expected names of files in its folder, found `{name}`");
+            return Err(Error::checkpoint(path, message));
+        }
         let file = path.join(name);
         let (found, sum) = checksum(&file)
             .map_err(|_| Error::checkpoint(path, format!("{name} is missing or unreadable")))?;

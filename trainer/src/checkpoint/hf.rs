@@ -15,6 +15,7 @@ use super::safetensors::{Planned, Reader};
 use super::{Error, Family, HfTensor, Result, hf_config, hf_names, kept, safetensors};
 use crate::model::{Capacity, Layout, Model, ModelConfig};
 use crate::replace::replace_with;
+use crate::small;
 
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const SINGLE: &str = "model.safetensors";
@@ -45,7 +46,7 @@ pub fn tensors(config: &ModelConfig, layout: &Layout, family: Family) -> Vec<HfT
 }
 
 pub(super) fn read_json(path: &Path) -> Result<Value> {
-    let text = std::fs::read(path).map_err(Error::io(path))?;
+    let text = small::bytes(path).map_err(Error::io(path))?;
     serde_json::from_slice(&text).map_err(|error| Error::format(path, format!("not JSON: {error}")))
 }
 
@@ -119,7 +120,10 @@ pub(super) fn selection_biases(config: &ModelConfig) -> Vec<(String, usize)> {
 
 /// Writes `config.json` and `model.safetensors`, each whole or not at all, and returns their paths.
 pub fn save<B: Backend>(folder: &Path, model: &Model<B>) -> Result<Vec<PathBuf>> {
-    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    // Not its parents: a run whose folder is gone must not go on in another one of the same name.
+    if !folder.exists() {
+        std::fs::create_dir(folder).map_err(Error::io(folder))?;
+    }
     let mut parts: Vec<(Planned, Part)> = tensors(model.config(), model.layout(), Family::Emo)
         .into_iter()
         .map(|tensor| (Planned::f32(tensor.name, tensor.shape), Part::Parameter(tensor.range)))

@@ -26,6 +26,7 @@ pub mod transfer;
 pub(crate) mod weights;
 
 pub use error::{Error, Result};
+pub(crate) use files::COMPANIONS;
 pub use hf_config::Family;
 pub(crate) use hf_export::first_difference;
 pub use hf_names::HfTensor;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::StreamPosition;
 use crate::error::{Error, Result};
+use crate::small;
 
 /// File of [`State`].
 pub const STATE: &str = "state.json";
@@ -44,7 +45,14 @@ impl State {
     /// [`Error::Checkpoint`] if the file is no state of this version.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(STATE);
-        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        serde_json::from_str(&text).map_err(|error| Error::checkpoint(&path, error))
+        let text = small::text(&path).map_err(Error::io("read", &path))?;
+        let state: Self = serde_json::from_str(&text).map_err(|error| Error::checkpoint(&path, error))?;
+        // Sums of these must stay numbers.
+        for (key, count) in [("step", state.step), ("tokens", state.tokens), ("carried", state.carried)] {
+            if count >= 1 << 62 {
+                return Err(Error::checkpoint(&path, format!("`{key}` must be below 2^62, found {count}")));
+            }
+        }
+        Ok(state)
     }
 }

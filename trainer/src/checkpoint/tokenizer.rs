@@ -10,6 +10,7 @@ use crate::data::tokenizer::Eos;
 use crate::data::{ByteTokenizer, Tokenizer};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
+use crate::small;
 
 /// Whether a model's tokens are bytes, as far as its configuration tells.
 #[must_use]
@@ -24,7 +25,8 @@ pub fn reads_bytes(config: &ModelConfig) -> bool {
 /// Where none of these is there, or it does not fit the model, in words that say what to give.
 pub fn of(checkpoint: &Path, given: Option<&Path>, model: &ModelConfig) -> Result<Tokenizer> {
     let beside = checkpoint.join(TOKENIZER);
-    let path = given.map(Path::to_path_buf).or_else(|| beside.exists().then_some(beside));
+    let own = beside.exists().then_some(beside);
+    let path = given.map(Path::to_path_buf).or_else(|| own.clone());
     let tokenizer = match (path, shards(checkpoint)) {
         (Some(path), _) => {
             let eos = model.eos_id.map_or(Eos::Usual, Eos::Id);
@@ -38,6 +40,15 @@ pub fn of(checkpoint: &Path, given: Option<&Path>, model: &ModelConfig) -> Resul
             return Err(Error::checkpoint(checkpoint, message));
         }
     };
+    if let (Some(given), Some(own)) = (given, own) {
+        let same = small::bytes(&own).is_ok_and(|own| tokenizer.file() == Some(&own));
+        if !same {
+            let (given, own) = (given.display(), own.display());
+            tracing::warn!(
+                "{given} is another file than {own}, which the model was trained with: its ids may mean other text"
+            );
+        }
+    }
     let identity = tokenizer.identity();
     if identity.vocabulary as usize > model.vocabulary {
         return Err(Error::Usage(format!(
@@ -51,8 +62,7 @@ pub fn of(checkpoint: &Path, given: Option<&Path>, model: &ModelConfig) -> Resul
 
 /// The folder of shards that the checkpoint's run read.
 pub(crate) fn shards(checkpoint: &Path) -> Option<std::path::PathBuf> {
-    let text = std::fs::read_to_string(checkpoint.join(CONFIG)).ok()?;
-    let data = Config::from_toml(&text, &[]).ok()?.data;
+    let data = Config::saved(&checkpoint.join(CONFIG), &[]).ok()?.data;
     let first = data.mix.into_iter().next().map_or(data.path, |source| source.path);
     (data.source == Source::Shards).then_some(first)
 }

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Storage, fields};
+use crate::config::{Storage, fields, toml_problem};
 use crate::error::{Error, Result};
+use crate::small;
 
 /// A description to start from.
 pub const EXAMPLE: &str = include_str!("../../clusters/example.toml");
@@ -59,7 +60,7 @@ fn one() -> usize {
 /// A file that cannot be read or is no TOML; a key that is unknown, missing or of another type; figures that no device has.
 /// The message names the file, the kind and the key.
 pub fn read(path: &Path) -> Result<Vec<Devices>> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("read the cluster's description", path))?;
+    let text = small::text(path).map_err(Error::io("read the cluster's description", path))?;
     parse(&text).map_err(|problem| {
         Error::Config(format!(
             "cluster {}: {problem}. `trainer plan --example-cluster` prints a description to start from",
@@ -70,7 +71,8 @@ pub fn read(path: &Path) -> Result<Vec<Devices>> {
 
 /// [`read`] without the file's name.
 fn parse(text: &str) -> std::result::Result<Vec<Devices>, String> {
-    let table: toml::Table = text.parse().map_err(|error| format!("no valid TOML: {error}"))?;
+    let table: toml::Table =
+        text.parse().map_err(|error| format!("no valid TOML: {}", toml_problem(text, &error)))?;
     let kinds = table.get("devices").and_then(toml::Value::as_array).into_iter().flatten();
     for key in kinds.filter_map(toml::Value::as_table).flat_map(toml::Table::keys) {
         let known = fields::of::<Devices>();

@@ -27,9 +27,11 @@ use crate::error::{Error, Result};
 use crate::evaluate::text::{EvaluationText, run_config, sequence};
 use crate::metrics::{Record, read_records};
 use crate::model::{Capacity, Model, ModelConfig};
+use crate::output::out;
 use crate::progress::{self, Mode};
 use crate::replace::replace_with;
 use crate::report;
+use crate::small;
 
 /// Points of the load over time.
 const LOAD_POINTS: usize = 200;
@@ -226,7 +228,7 @@ fn analyse<B: Backend>(backend: &Arc<B>, args: &Analyse) -> Result<()> {
         page,
     };
     if !args.json {
-        println!("{}", table(&analysis));
+        out!("{}", table(&analysis));
     }
     let said = format!(
         "{} passages, {tokens} tokens in {seconds:.1} s: {} and {}",
@@ -239,7 +241,7 @@ fn analyse<B: Backend>(backend: &Arc<B>, args: &Analyse) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<Analysis> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let text = small::text(path).map_err(Error::io("read", path))?;
     Analysis::parse(&text).map_err(|message| {
         Error::Usage(format!("{} is no analysis.json of `trainer analyse`: {message}", path.display()))
     })

@@ -16,6 +16,7 @@ use crate::bench::step::{Op, Step, Trial};
 use crate::cli::{Bench, Versus};
 use crate::config::{Config, Storage};
 use crate::error::{Error, Result};
+use crate::output::out;
 use crate::progress::{Mode, Work, si};
 
 /// A line of `--json`.
@@ -188,9 +189,9 @@ impl Measuring<'_> {
         }
         let Comparison { what, first, second, ratio, median_ratio } = comparison;
         let ms = 1e3;
-        println!("{config}, {storage}: {what}");
-        println!("  best    {:8.2} ms : {:8.2} ms = {ratio:.3}", ms * first.0, ms * second.0);
-        println!("  median  {:8.2} ms : {:8.2} ms = {median_ratio:.3}", ms * first.1, ms * second.1);
+        out!("{config}, {storage}: {what}");
+        out!("  best    {:8.2} ms : {:8.2} ms = {ratio:.3}", ms * first.0, ms * second.0);
+        out!("  median  {:8.2} ms : {:8.2} ms = {median_ratio:.3}", ms * first.1, ms * second.1);
     }
 
     fn memory<T: simd::Storage>(&self, cpu: &Arc<Cpu<T>>) -> Result<()> {
@@ -205,28 +206,38 @@ impl Measuring<'_> {
             say(&Event::Memory { config, storage, peak_bytes, planned_bytes, ratio });
             return Ok(());
         }
-        println!("{config}, {storage}: memory of a step, resident pages : planned");
+        out!("{config}, {storage}: memory of a step, resident pages : planned");
         let planned = si(planned_bytes as f64);
         match (peak_bytes, ratio) {
-            (Some(peak), Some(ratio)) => println!("  peak    {}B : {planned}B = {ratio:.3}", si(peak as f64)),
-            _ => println!("  planned {planned}B; this system does not say how much memory a process takes"),
+            (Some(peak), Some(ratio)) => out!("  peak    {}B : {planned}B = {ratio:.3}", si(peak as f64)),
+            _ => out!("  planned {planned}B; this system does not say how much memory a process takes"),
         }
         Ok(())
     }
 }
 
 fn say(event: &Event<'_>) {
-    println!("{}", serde_json::to_string(event).unwrap_or_default());
+    out!("{}", serde_json::to_string(event).unwrap_or_default());
 }
 
 fn print(config: &str, storage: Storage, machine: &Machine, step: &Step, ops: &[Op]) {
-    println!(
+    out!(
         "{config}, {storage}, {} threads; peaks: {:.0} GFLOP/s f32, {:.0} GFLOP/s bf16, {:.1} GB/s copy\n",
-        machine.threads, machine.f32_gflops, machine.bf16_gflops, machine.copy_gb_s
+        machine.threads,
+        machine.f32_gflops,
+        machine.bf16_gflops,
+        machine.copy_gb_s
     );
-    println!(
+    out!(
         "{:<24}{:>6}{:>11}{:>9}{:>10}{:>9}{:>8}{:>9}",
-        "op", "calls", "ms a step", "of step", "GFLOP/s", "of peak", "GB/s", "of copy"
+        "op",
+        "calls",
+        "ms a step",
+        "of step",
+        "GFLOP/s",
+        "of peak",
+        "GB/s",
+        "of copy"
     );
     let number = |value: Option<f64>, width: usize, digits: usize| match value {
         Some(value) => format!("{value:>width$.digits$}"),
@@ -237,7 +248,7 @@ fn print(config: &str, storage: Storage, machine: &Machine, step: &Step, ops: &[
         None => format!("{:>width$}", "-"),
     };
     for op in ops {
-        println!(
+        out!(
             "{:<24}{:>6}{:>11.3}{}{}{}{}{}",
             op.op,
             op.calls,
@@ -250,7 +261,7 @@ fn print(config: &str, storage: Storage, machine: &Machine, step: &Step, ops: &[
         );
     }
     let Step { forward, backward, optimiser, rest, .. } = *step;
-    println!(
+    out!(
         "\nforward {:.1} ms, backward and losses {:.1} ms, optimiser {:.1} ms, all else {:.1} ms; loading data {:.2} % of steps",
         1e3 * forward,
         1e3 * backward,
@@ -258,7 +269,7 @@ fn print(config: &str, storage: Storage, machine: &Machine, step: &Step, ops: &[
         1e3 * rest,
         100.0 * step.loading
     );
-    println!(
+    out!(
         "step: best {:.1} ms, median {:.1} ms; {:.0} tokens/s; {:.1} model GFLOP/s, {:.0} % of peak\n",
         1e3 * step.seconds,
         1e3 * step.median_seconds,

@@ -17,6 +17,7 @@ use crate::evaluate::requests::likelihood::likelihoods;
 use crate::evaluate::requests::{Benchmark, Likelihood, Metric, read, score};
 use crate::generate::Decoder;
 use crate::model::{Capacity, Model};
+use crate::output::out;
 use crate::progress::{Mode, Work};
 use crate::subset::run;
 
@@ -90,7 +91,7 @@ pub fn run<B: Backend>(backend: Arc<B>, args: &Eval) -> Result<()> {
         benchmarks.push(found);
     }
     if !args.json {
-        println!("{}", table(&benchmarks));
+        out!("{}", table(&benchmarks));
     }
     let seconds = start.elapsed().as_secs_f64();
     let experts = args.experts.clone();

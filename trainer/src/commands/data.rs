@@ -12,6 +12,7 @@ use crate::data::shard::{Manifest, ShardStore};
 use crate::data::tokenizer::{Eos, Tokenizer};
 use crate::data::{DataError, train_tokenizer};
 use crate::error::{Error, Result};
+use crate::output::out;
 use crate::progress::{Mode, Work, si};
 
 /// One JSON line while shards are built.
@@ -133,9 +134,9 @@ fn check(args: &CheckShards) -> Result<()> {
     let manifest = Manifest::read(&args.folder)?;
     if args.json {
         let line = serde_json::to_string(&manifest);
-        println!("{}", line.map_err(|error| DataError::Refused(error.to_string()))?);
+        out!("{}", line.map_err(|error| DataError::Refused(error.to_string()))?);
     } else {
-        println!("{}: whole and valid\n{}", args.folder.display(), describe(&manifest));
+        out!("{}: whole and valid\n{}", args.folder.display(), describe(&manifest));
     }
     Ok(())
 }

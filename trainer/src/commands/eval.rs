@@ -19,6 +19,7 @@ use crate::evaluate::held_out::{HeldOut, Pools};
 use crate::evaluate::text::{EvaluationText, run_config, sequence};
 use crate::metrics::DomainValid;
 use crate::model::{Capacity, PoolFrom};
+use crate::output::out;
 use crate::progress::{self, Mode};
 use crate::subset::run;
 
@@ -130,7 +131,7 @@ fn evaluate<B: Backend>(backend: Arc<B>, args: &Eval) -> Result<()> {
         found.push(Measured::new(pools, domains));
     }
     if !args.json {
-        println!("{}", if args.pool_sizes.is_empty() { by_domain(&found[0]) } else { by_size(&found) });
+        out!("{}", if args.pool_sizes.is_empty() { by_domain(&found[0]) } else { by_size(&found) });
     }
     let seconds = start.elapsed().as_secs_f64();
     let pool = args.pool.to_possible_value().map(|value| value.get_name().to_owned());

@@ -2,24 +2,25 @@
 
 use super::plan::{size, thousands};
 use crate::cluster::{Arrangement, Devices, Fit, Job, Time};
+use crate::output::out;
 use crate::progress::{self, si};
 
 /// Prints it. Of all arrangements, the table has those on one device, on the fewest that suffice and on the most.
 pub fn print(fit: &Fit, job: &Job<'_>) {
     let Devices { name, nodes, devices_per_node, memory_gb, .. } = &fit.devices;
     let most = fit.arrangements.iter().map(|one| one.devices).max().unwrap_or(1);
-    println!(
+    out!(
         "\n{name}: {nodes} x {devices_per_node} devices of {memory_gb} GB, computed from the given figures, not measured"
     );
     if most < fit.devices.count() {
-        println!(
+        out!(
             "  at most {most} of the {} devices: a step's {} rows divide over no more (`train.batch`)",
             fit.devices.count(),
             job.rows()
         );
     }
-    println!("  of one device and step:");
-    println!(
+    out!("  of one device and step:");
+    out!(
         "  {:>7} {:>7} {:>8} {:>8} {:>9} {:>8} {:>11} {:>8} {:>14} {:>9} {:>9} {:>9} {:>9}  bound by",
         "devices",
         "experts",
@@ -41,15 +42,15 @@ pub fn print(fit: &Fit, job: &Job<'_>) {
     }
     match (&fit.smallest, &fit.fastest, &fit.nearest) {
         (Some(smallest), Some(fastest), _) => {
-            println!("  fewest devices: {}", words(smallest));
+            out!("  fewest devices: {}", words(smallest));
             if smallest != fastest {
-                println!("  fastest: {}", words(fastest));
+                out!("  fastest: {}", words(fastest));
             }
         }
         (_, _, Some(nearest)) => {
             let smaller = (nearest.micro_batch > 1).then_some(", a smaller `train.micro_batch`");
             let rounded = (nearest.memory.copies == 0).then_some(", `train.storage = \"bf16\"`");
-            println!(
+            out!(
                 "  does not fit: even {} lacks {} on a device. What helps: more devices{}{}",
                 place(nearest),
                 bytes(nearest.short_bytes as f64),
@@ -68,7 +69,7 @@ fn row(one: &Arrangement, devices: &Devices) {
         0 => format!("{} left", bytes(devices.room() - memory.total as f64)),
         short => format!("{} short", bytes(short as f64)),
     };
-    println!(
+    out!(
         "  {:>7} {:>7} {:>8} {:>8} {:>9} {:>8} {:>11} {:>8} {:>14} {:>9} {:>9} {:>9} {:>9}  {}",
         one.devices,
         if one.experts_over == 1 { "all".to_owned() } else { format!("1/{}", one.experts_over) },

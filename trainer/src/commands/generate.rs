@@ -15,6 +15,7 @@ use crate::data::Tokenizer;
 use crate::error::{Error, Result};
 use crate::generate::{Decoder, Sampler, Sampling, Stream, leave_out_empty};
 use crate::model::ModelConfig;
+use crate::output::{out, tell};
 use crate::subset::run;
 
 /// The output of `--json`.
@@ -132,7 +133,7 @@ fn generate<B: Backend>(backend: Arc<B>, args: &Generate, mut sampler: Sampler) 
         let prompt = &args.prompt;
         let generated =
             Generated { prompt, text, prompt_tokens, tokens, stop, prompt_ms, ms_per_token, checkpoint };
-        println!("{}", serde_json::to_string(&generated).unwrap_or_default());
+        out!("{}", serde_json::to_string(&generated).unwrap_or_default());
         return Ok(());
     }
     let why = match stop {
@@ -141,7 +142,7 @@ fn generate<B: Backend>(backend: Arc<B>, args: &Generate, mut sampler: Sampler) 
         Stop::Positions => format!("the model's {} positions are full", config.max_positions),
     };
     let speed = ms_per_token.map_or_else(String::new, |ms| format!(", {ms:.2} ms each"));
-    eprintln!("prompt: {} tokens in {prompt_ms:.1} ms; {tokens} tokens{speed}; {why}", prompt.len());
+    tell!("prompt: {} tokens in {prompt_ms:.1} ms; {tokens} tokens{speed}; {why}", prompt.len());
     Ok(())
 }
 

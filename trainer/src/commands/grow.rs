@@ -4,12 +4,13 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::transfer::{Event, bytes_of, make_room};
+use super::transfer::{Event, bytes_of, make_room, whole_or_nothing};
 use crate::checkpoint::folder;
 use crate::cli::{Grow, NewExperts};
 use crate::error::{Error, Result};
 use crate::progress::{Mode, Work, si};
 use crate::report::RoutingCounts;
+use crate::small;
 use crate::subset::grow::{Grown, Seeds, Settings, grow};
 
 /// The last JSON line.
@@ -32,8 +33,10 @@ pub fn run(args: &Grow) -> Result<()> {
     let settings =
         Settings { experts: args.experts, top_k: args.top_k, seeds, jitter: args.jitter, seed: args.seed };
     let mut work = Work::new(Mode::choose(args.json), bytes_of(&checkpoint)?);
-    let grown = grow(&checkpoint, &args.out, &settings, |bytes| {
-        work.advance(bytes, &format!("{}B", si(bytes as f64)), &Event { written_bytes: bytes });
+    let grown = whole_or_nothing(&args.out, || {
+        grow(&checkpoint, &args.out, &settings, |bytes| {
+            work.advance(bytes, &format!("{}B", si(bytes as f64)), &Event { written_bytes: bytes });
+        })
     })?;
     let mut words = format!(
         "{} experts a layer, {}parameters, in {}",
@@ -63,7 +66,7 @@ fn usage(args: &Grow, checkpoint: &Path) -> Result<RoutingCounts> {
                 .into(),
         )
     })?;
-    let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let text = small::text(&path).map_err(Error::io("read", &path))?;
     let counts: RoutingCounts =
         serde_json::from_str(&text).map_err(|error| Error::checkpoint(&path, error))?;
     counts.check().map_err(|error| Error::checkpoint(&path, error))?;

@@ -10,6 +10,7 @@ use crate::cli::Inspect;
 use crate::data::shard::Manifest;
 use crate::error::{Error, Result};
 use crate::model::{FeedForward, Layout, Tensor};
+use crate::output::out;
 use crate::progress::si;
 
 /// Prints what is there.
@@ -26,7 +27,7 @@ pub fn run(args: &Inspect) -> Result<()> {
         )));
     };
     if args.json {
-        println!("{value}");
+        out!("{value}");
     } else {
         print(&value, 0);
     }
@@ -117,16 +118,16 @@ fn print(value: &Value, indent: usize) {
         let key = key.replace('_', " ");
         match value {
             Value::Array(items) => {
-                println!("{:indent$}{key}", "");
+                out!("{:indent$}{key}", "");
                 let mut at = 0;
                 while at < items.len() {
                     let same = items[at..].iter().take_while(|item| **item == items[at]).count();
                     let name = if same == 1 { format!("{at}") } else { format!("{at} to {}", at + same - 1) };
-                    println!("{:indent$}  {name:<10} {}", "", line(&items[at]));
+                    out!("{:indent$}  {name:<10} {}", "", line(&items[at]));
                     at += same;
                 }
             }
-            value => println!("{:indent$}{key:<20} {}", "", line(value)),
+            value => out!("{:indent$}{key:<20} {}", "", line(value)),
         }
     }
 }

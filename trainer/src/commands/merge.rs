@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::transfer::{Event, bytes_of, make_room};
+use super::transfer::{Event, bytes_of, make_room, whole_or_nothing};
 use crate::checkpoint::folder;
 use crate::checkpoint::state::CONFIG;
 use crate::cli::Merge;
 use crate::error::{Error, Result};
 use crate::progress::{Mode, Work, si};
+use crate::replace::copy_whole;
 use crate::subset::merge::{Merged, Settings, merge};
 
 /// The last JSON line.
@@ -28,14 +29,17 @@ pub fn run(args: &Merge) -> Result<()> {
     make_room(&args.out, &read, args.force)?;
     let settings = Settings { take: args.take.iter().copied().collect(), alpha: args.alpha };
     let mut work = Work::new(Mode::choose(args.json), bytes_of(&full)?);
-    let merged = merge(&full, &tuned, &args.out, &settings, |bytes| {
-        work.advance(bytes, &format!("{}B", si(bytes as f64)), &Event { written_bytes: bytes });
+    let merged = whole_or_nothing(&args.out, || {
+        let merged = merge(&full, &tuned, &args.out, &settings, |bytes| {
+            work.advance(bytes, &format!("{}B", si(bytes as f64)), &Event { written_bytes: bytes });
+        })?;
+        // What the full model's run held out is held out from the merged one too.
+        let (from, to) = (full.join(CONFIG), args.out.join(CONFIG));
+        if from.exists() {
+            copy_whole(&from, &to).map_err(Error::io("write", &to))?;
+        }
+        Ok(merged)
     })?;
-    // What the full model's run held out is held out from the merged one too.
-    let run = full.join(CONFIG);
-    if run.exists() {
-        std::fs::copy(&run, args.out.join(CONFIG)).map_err(Error::io("copy", &run))?;
-    }
     let words = format!(
         "{} tensors and router rows of {} tuned models taken, {} of them averaged; {}B in {}",
         merged.changed,

@@ -27,6 +27,7 @@ use clap::CommandFactory;
 
 use crate::cli::{Cli, Command, Completions};
 use crate::error::Result;
+use crate::output;
 
 /// Runs one command.
 ///
@@ -63,5 +64,8 @@ pub fn run(command: &Command) -> Result<()> {
 
 /// Prints the completions of a shell.
 fn completions(args: &Completions) {
-    clap_complete::generate(args.shell, &mut Cli::command(), "trainer", &mut std::io::stdout());
+    // Into memory first: a failing writer makes the generator panic.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "trainer", &mut script);
+    output::print(format_args!("{}", String::from_utf8_lossy(&script)));
 }

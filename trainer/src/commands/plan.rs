@@ -10,6 +10,7 @@ use crate::cluster::{self, Fit, Job};
 use crate::config::Config;
 use crate::error::Result;
 use crate::model::{Layout, Purpose};
+use crate::output::{self, out};
 use crate::progress::si;
 use crate::train::flops::{Flops, pairs};
 use crate::train::optimiser;
@@ -38,7 +39,7 @@ pub(super) struct Plan {
 /// Prints the plan.
 pub fn run(args: &Args) -> Result<()> {
     if args.example_cluster {
-        print!("{}", cluster::EXAMPLE);
+        output::print(format_args!("{}", cluster::EXAMPLE));
         return Ok(());
     }
     let config = Config::load(args.source.config.as_deref().unwrap_or("quickstart"), &args.source.set)?;
@@ -49,7 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
     let cluster = kinds.iter().map(|kind| Fit::of(&job, kind)).collect::<Result<Vec<_>>>()?;
     if args.source.json {
         let document = Document { plan: &plan, cluster: &cluster };
-        println!("{}", serde_json::to_string(&document).unwrap_or_default());
+        out!("{}", serde_json::to_string(&document).unwrap_or_default());
         return Ok(());
     }
     plan.print();
@@ -99,24 +100,22 @@ impl Plan {
     }
 
     fn print(&self) {
-        println!("{}", self.name);
-        println!("  parameters          {:>14}", thousands(self.parameters));
-        println!("  used by a token     {:>14}", thousands(self.active_parameters));
-        println!("    without embedding {:>14}", thousands(self.active_multiplied));
-        println!("  tokens a step       {:>14}", thousands(self.tokens_per_step as usize));
-        println!("  steps               {:>14}", thousands(self.steps as usize));
-        println!(
-            "\nmodel FLOP, forward and backward (products of matrices; attention over whole rows, causal)"
-        );
-        println!("  a token             {:>14}", si(self.flop_per_token));
-        println!("    6 N for comparison{:>14}", si(self.six_n));
-        println!("  a step              {:>14}", si(self.flop_per_step));
-        println!("  the whole run       {:>14}", si(self.flop_in_all));
-        println!("\nmemory");
+        out!("{}", self.name);
+        out!("  parameters          {:>14}", thousands(self.parameters));
+        out!("  used by a token     {:>14}", thousands(self.active_parameters));
+        out!("    without embedding {:>14}", thousands(self.active_multiplied));
+        out!("  tokens a step       {:>14}", thousands(self.tokens_per_step as usize));
+        out!("  steps               {:>14}", thousands(self.steps as usize));
+        out!("\nmodel FLOP, forward and backward (products of matrices; attention over whole rows, causal)");
+        out!("  a token             {:>14}", si(self.flop_per_token));
+        out!("    6 N for comparison{:>14}", si(self.six_n));
+        out!("  a step              {:>14}", si(self.flop_per_step));
+        out!("  the whole run       {:>14}", si(self.flop_in_all));
+        out!("\nmemory");
         for (kind, bytes) in &self.memory_bytes {
-            println!("  {kind:<20}{:>14}", size(*bytes));
+            out!("  {kind:<20}{:>14}", size(*bytes));
         }
-        println!("  {:<20}{:>14}", "in all", size(self.memory_bytes_in_all));
+        out!("  {:<20}{:>14}", "in all", size(self.memory_bytes_in_all));
     }
 }
 

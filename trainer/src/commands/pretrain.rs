@@ -103,11 +103,10 @@ fn continued(
     warnings: &mut Vec<String>,
 ) -> Result<Config> {
     let path = checkpoint.join(CONFIG);
-    let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-    let saved = Config::from_toml(&text, &[])?;
+    let saved = Config::saved(&path, &[])?;
     let config = match &args.source.config {
         Some(name) => Config::load(name, overrides)?,
-        None => Config::from_toml(&text, overrides)?,
+        None => Config::saved(&path, overrides)?,
     };
     let asked = |key: &str| {
         let mut keys = overrides.iter().filter_map(|assignment| Some(assignment.split_once('=')?.0.trim()));

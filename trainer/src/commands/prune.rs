@@ -10,7 +10,7 @@ use crate::cli::Prune;
 use crate::error::{Error, Result};
 use crate::model::Layout;
 use crate::progress::si;
-use crate::replace::replace_with;
+use crate::replace::copy_whole;
 use crate::subset::ExpertSubset;
 
 /// The last JSON line.
@@ -27,21 +27,22 @@ struct Summary {
 
 /// Prunes.
 pub fn run(args: &Prune) -> Result<()> {
-    let subset = ExpertSubset::load(&args.experts)?;
     let checkpoint = folder::find(&args.checkpoint)?;
     let (config, _) = hf::read_config(&checkpoint)?;
-    subset.check(&config)?;
+    let subset = ExpertSubset::load_for(&args.experts, &config)?;
     let before = Layout::new(&config)?.len() as u64;
     let out = &args.transfer.out;
-    let (mut written, work) = copy(&checkpoint, Family::Emo, Some(subset.kept()), &args.transfer)?;
-    copy_tokenizer(&checkpoint, out)?;
-    // It names the run's text, so that the smaller model is measured on what the whole one held out.
-    let (from, to) = (checkpoint.join(CONFIG), out.join(CONFIG));
-    if from.exists() {
-        let bytes = std::fs::read(&from).map_err(Error::io("read", &from))?;
-        replace_with(&to, &bytes).map_err(Error::io("write", &to))?;
-        written.files.push(to);
-    }
+    let beside = |written: &mut Written| {
+        copy_tokenizer(&checkpoint, out)?;
+        // It names the run's text, so that the smaller model is measured on what the whole one held out.
+        let (from, to) = (checkpoint.join(CONFIG), out.join(CONFIG));
+        if from.exists() {
+            copy_whole(&from, &to).map_err(Error::io("write", &to))?;
+            written.files.push(to);
+        }
+        Ok(())
+    };
+    let (written, work) = copy(&checkpoint, Family::Emo, Some(subset.kept()), &args.transfer, beside)?;
     let words = format!(
         "{}: {}parameters of {}, {}B, in {}",
         subset.words(),

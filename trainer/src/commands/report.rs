@@ -9,6 +9,7 @@ use crate::cli::Report;
 use crate::error::{Error, Result};
 use crate::evaluate::ngram;
 use crate::evaluate::text::run_config;
+use crate::output::out;
 use crate::replace::replace_with;
 use crate::report::{self, Baseline, RunReport};
 use crate::train::text::Text;
@@ -46,9 +47,9 @@ pub fn run(args: &Report) -> Result<()> {
 
 fn tell(args: &Report, reported: Reported) {
     if args.json {
-        println!("{}", serde_json::to_string(&reported).unwrap_or_default());
+        out!("{}", serde_json::to_string(&reported).unwrap_or_default());
     } else {
-        println!("{}", reported.page.display());
+        out!("{}", reported.page.display());
     }
 }
 

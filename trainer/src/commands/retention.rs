@@ -16,6 +16,7 @@ use crate::evaluate::held_out::HeldOut;
 use crate::evaluate::retention::{Grid, MeanRise, Retention};
 use crate::evaluate::text::{EvaluationText, run_config, sequence};
 use crate::model::Capacity;
+use crate::output::out;
 use crate::progress::{self, Mode};
 use crate::replace::replace_with;
 use crate::subset::select::source::{Source, Split};
@@ -109,7 +110,7 @@ fn measure<B: Backend>(backend: Arc<B>, args: &cli::Retention) -> Result<()> {
         replace_with(path, text.as_bytes()).map_err(Error::io("write", path))?;
     }
     if !args.json {
-        println!("{}", table(&found, &means));
+        out!("{}", table(&found, &means));
     }
     work.finish(&summary, &format!("{} subsets in {seconds:.1} s", found.subsets.len()));
     Ok(())

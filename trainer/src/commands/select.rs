@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::text::{run_config, sequence};
 use crate::model::{Capacity, ModelConfig};
 use crate::progress::{self, Mode};
+use crate::small;
 use crate::subset::select::source::{Sample, Source};
 use crate::subset::select::{self, Choice};
 use crate::subset::{LayerSubset, Made};
@@ -104,7 +105,7 @@ fn sample(checkpoint: &std::path::Path, config: &ModelConfig, args: &Select) -> 
     let longest = sequence(args.sequence, run.as_ref(), config);
     let mut prompts = args.prompt.clone();
     for path in &args.prompt_file {
-        prompts.push(std::fs::read_to_string(path).map_err(Error::io("read", path))?);
+        prompts.push(small::text(path).map_err(Error::io("read", path))?);
     }
     if !prompts.is_empty() {
         let tokenizer = tokenizer::of(checkpoint, args.tokenizer.as_deref(), config)?;

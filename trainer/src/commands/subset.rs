@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::cli::{Compose, ShowSubset, Subset};
 use crate::error::Result;
+use crate::output::out;
 use crate::subset::ExpertSubset;
 use crate::subset::compose::Composition;
 
@@ -46,9 +47,9 @@ fn compose(composition: Composition, args: &Compose) -> Result<()> {
     if args.json {
         return print_json(&result, Some(args.out.clone()));
     }
-    println!("{} in {}", result.words(), args.out.display());
+    out!("{} in {}", result.words(), args.out.display());
     for layer in result.layers().iter().filter(|layer| layer.experts.is_empty()) {
-        println!("layer {} keeps no routed expert: no model can run with this", layer.layer);
+        out!("layer {} keeps no routed expert: no model can run with this", layer.layer);
     }
     Ok(())
 }
@@ -58,15 +59,15 @@ fn show(args: &ShowSubset) -> Result<()> {
     if args.json {
         return print_json(&subset, None);
     }
-    println!("{}", subset.words());
+    out!("{}", subset.words());
     for layer in subset.layers() {
         let experts: Vec<String> = layer.experts.iter().map(ToString::to_string).collect();
         let (kept, of) = (layer.kept(), layer.routed + layer.shared);
-        println!("  layer {}: {kept} of {of}, routed {}", layer.layer, experts.join(" "));
+        out!("  layer {}: {kept} of {of}, routed {}", layer.layer, experts.join(" "));
     }
     if let Some(made) = subset.made() {
         let domain = made.domain.as_ref().map_or_else(String::new, |domain| format!(" of {domain}"));
-        println!("  made by {}{domain} from {} documents", made.method, made.documents);
+        out!("  made by {}{domain} from {} documents", made.method, made.documents);
     }
     Ok(())
 }
@@ -80,6 +81,6 @@ fn print_json(subset: &ExpertSubset, path: Option<PathBuf>) -> Result<()> {
     });
     let summary = Summary { event: "summary", path, layers: layers.collect() };
     // Numbers and strings always have a JSON form.
-    println!("{}", serde_json::to_string(&summary).unwrap_or_default());
+    out!("{}", serde_json::to_string(&summary).unwrap_or_default());
     Ok(())
 }

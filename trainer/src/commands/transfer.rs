@@ -1,5 +1,6 @@
 //! `trainer export` and `trainer import`: models to and from other programs.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use ::safetensors::Dtype as Stored;
@@ -7,11 +8,12 @@ use serde::Serialize;
 
 use crate::checkpoint::state::{CONFIG, OPTIMISER, STATE};
 use crate::checkpoint::transfer::{Settings, Written, transfer};
-use crate::checkpoint::{Family, folder, tokenizer};
+use crate::checkpoint::{COMPANIONS, Family, folder, tokenizer};
 use crate::cli::{Dtype, Export, Import, Transfer};
 use crate::data::shard::manifest::TOKENIZER;
 use crate::error::{Error, Result};
 use crate::progress::{Mode, Work, si};
+use crate::replace::copy_whole;
 
 /// One JSON line while tensors are written.
 #[derive(Serialize)]
@@ -34,8 +36,8 @@ struct Summary {
 pub fn export(args: &Export) -> Result<()> {
     let checkpoint = folder::find(&args.checkpoint)?;
     let family = args.family.into();
-    let written = copy(&checkpoint, family, None, &args.transfer)?;
-    copy_tokenizer(&checkpoint, &args.transfer.out)?;
+    let tokenizer = |_: &mut Written| copy_tokenizer(&checkpoint, &args.transfer.out);
+    let written = copy(&checkpoint, family, None, &args.transfer, tokenizer)?;
     finish(written, family, &args.transfer)
 }
 
@@ -45,7 +47,7 @@ pub(super) fn copy_tokenizer(checkpoint: &Path, out: &Path) -> Result<()> {
     if !tokenizer.exists() {
         let folders = std::iter::once(checkpoint.to_path_buf()).chain(tokenizer::shards(checkpoint));
         if let Some(source) = folders.map(|folder| folder.join(TOKENIZER)).find(|path| path.exists()) {
-            std::fs::copy(&source, &tokenizer).map_err(Error::io("copy", &source))?;
+            copy_whole(&source, &tokenizer).map_err(Error::io("write", &tokenizer))?;
         }
     }
     Ok(())
@@ -53,16 +55,17 @@ pub(super) fn copy_tokenizer(checkpoint: &Path, out: &Path) -> Result<()> {
 
 /// Rewrites a checkpoint of any known family in the layout of this program.
 pub fn import(args: &Import) -> Result<()> {
-    let written = copy(&args.checkpoint, Family::Emo, None, &args.transfer)?;
+    let written = copy(&args.checkpoint, Family::Emo, None, &args.transfer, |_| Ok(()))?;
     finish(written, Family::Emo, &args.transfer)
 }
 
-/// Copies a checkpoint, or what `keep` keeps of its experts.
+/// Copies a checkpoint, or what `keep` keeps of its experts; `after` adds to it.
 pub(super) fn copy(
     from: &Path,
     family: Family,
     keep: Option<Vec<Vec<u32>>>,
     args: &Transfer,
+    after: impl FnOnce(&mut Written) -> Result<()>,
 ) -> Result<(Written, Work)> {
     if args.shard_mb == 0 {
         return Err(Error::Usage("--shard-mb must be positive".into()));
@@ -79,8 +82,12 @@ pub(super) fn copy(
         keep,
     };
     let mut work = Work::new(Mode::choose(args.json), bytes_of(from)?);
-    let written = transfer(from, &args.out, &settings, |bytes| {
-        work.advance(bytes, &format!("{}B", si(bytes as f64)), &Event { written_bytes: bytes });
+    let written = whole_or_nothing(&args.out, || {
+        let mut written = transfer(from, &args.out, &settings, |bytes| {
+            work.advance(bytes, &format!("{}B", si(bytes as f64)), &Event { written_bytes: bytes });
+        })?;
+        after(&mut written)?;
+        Ok(written)
     })?;
     Ok((written, work))
 }
@@ -120,12 +127,40 @@ fn clear(out: &Path) -> Result<()> {
     let Ok(entries) = std::fs::read_dir(out) else { return Ok(()) };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let weights = name.starts_with("model") && name.contains(".safetensors");
-        if weights || ["config.json", CONFIG, OPTIMISER, STATE, TOKENIZER].contains(&name.as_str()) {
+        if ours(&name) {
             std::fs::remove_file(entry.path()).map_err(Error::io("delete", entry.path()))?;
         }
     }
     Ok(())
+}
+
+/// Files that a transfer writes.
+fn ours(name: &str) -> bool {
+    let weights = name.starts_with("model") && name.contains(".safetensors");
+    weights || ["config.json", CONFIG, OPTIMISER, STATE, TOKENIZER].contains(&name)
+}
+
+/// Runs `write`, which fills the folder `out` that [`make_room`] has looked at; where it fails, takes away what it has written
+/// there: half a model would be taken for a whole one, and fills a disk that is full already.
+pub(super) fn whole_or_nothing<T>(out: &Path, write: impl FnOnce() -> Result<T>) -> Result<T> {
+    let names = || -> Option<BTreeSet<String>> {
+        let entries = std::fs::read_dir(out).ok()?.flatten();
+        Some(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+    };
+    let before = names();
+    let written = write();
+    if written.is_err() {
+        let kept = before.clone().unwrap_or_default();
+        // Failing to tidy up must not hide the error that brought us here.
+        let written = |name: &&String| ours(name) || COMPANIONS.contains(&name.as_str());
+        for name in names().unwrap_or_default().difference(&kept).filter(written) {
+            let _ = std::fs::remove_file(out.join(name));
+        }
+        if before.is_none() {
+            let _ = std::fs::remove_dir(out);
+        }
+    }
+    written
 }
 
 fn same(a: &Path, b: &Path) -> bool {

@@ -34,10 +34,38 @@ impl Config {
         self.data.check()?;
         self.check_vocabulary()?;
         self.train.check()?;
+        self.check_sizes()?;
         self.optimiser.check()?;
         within("schedule.final_fraction", self.schedule.final_fraction, 0.0, 1.0)?;
         within("schedule.decay_fraction", self.schedule.decay_fraction, 0.0, 1.0)?;
         self.run.check()
+    }
+
+    /// No product of sizes leaves the numbers of this machine, and no list is longer than a model is deep.
+    fn check_sizes(&self) -> Result<()> {
+        let (model, train) = (&self.model, &self.train);
+        for (key, size, most) in [
+            ("model.layers", model.layers, 1 << 16),
+            ("model.width", model.width, 1 << 31),
+            ("model.heads", model.heads, 1 << 31),
+            ("model.kv_heads", model.kv_heads, 1 << 31),
+            ("model.head_dim", model.head_dim, 1 << 31),
+            ("model.expert_width", model.expert_width, 1 << 31),
+            ("model.dense_width", model.dense_width, 1 << 31),
+            ("model.vocabulary", model.vocabulary, 1 << 31),
+            ("data.sequence", self.data.sequence, 1 << 31),
+            ("train.batch", train.batch, 1 << 31),
+        ] {
+            ensure(size <= most, || format!("`{key}` must be at most {most}, found {size}"))?;
+        }
+        let tokens = train.steps.checked_mul(self.tokens_per_step()).filter(|&tokens| tokens < 1 << 63);
+        ensure(tokens.is_some(), || {
+            format!(
+                "`train.steps = {}` steps of {} tokens are more than 2^63 tokens",
+                train.steps,
+                self.tokens_per_step()
+            )
+        })
     }
 
     fn check_vocabulary(&self) -> Result<()> {

@@ -18,6 +18,7 @@ pub use sections::*;
 
 use crate::data::shard::Manifest;
 use crate::error::{Error, Result};
+use crate::small;
 
 /// A whole configuration. See each section for its keys.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -79,6 +80,18 @@ impl Config {
         let config = Self::from_table(table)?;
         config.check()?;
         Ok(config)
+    }
+
+    /// [`Config::from_toml`] of a file.
+    ///
+    /// # Errors
+    /// As [`Config::load`], naming the file.
+    pub fn saved(path: &Path, overrides: &[String]) -> Result<Self> {
+        let text = small::text(path).map_err(Error::io("read", path))?;
+        Self::from_toml(&text, overrides).map_err(|error| match error {
+            Error::Config(message) => Error::Config(format!("{}: {message}", path.display())),
+            other => other,
+        })
     }
 
     /// Fills in what the tokenizer of the shards decides: vocabulary, rounded up to a multiple of 64, and end of document.
@@ -179,13 +192,25 @@ fn read(name: &str) -> Result<(Table, String)> {
              `trainer config quickstart > my.toml` writes a file to start from"
         )));
     }
-    let text = std::fs::read_to_string(path).map_err(Error::io("read the configuration", path))?;
+    let text = small::text(path).map_err(Error::io("read the configuration", path))?;
     let stem = path.file_stem().map_or_else(|| "run".into(), |stem| stem.to_string_lossy().into_owned());
     Ok((with_base(parse(&text, name)?)?, stem))
 }
 
 fn parse(text: &str, place: &str) -> Result<Table> {
-    text.parse::<Table>().map_err(|error| Error::Config(format!("{place} is not valid TOML: {error}")))
+    text.parse::<Table>()
+        .map_err(|error| Error::Config(format!("{place} is not valid TOML: {}", toml_problem(text, &error))))
+}
+
+/// What is wrong with a TOML file, and where: the parser's own words quote the line, however long it is.
+pub(crate) fn toml_problem(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().trim_end();
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return message.to_owned();
+    };
+    let number = before.matches('\n').count() + 1;
+    let line: String = text.lines().nth(number - 1).unwrap_or_default().chars().take(80).collect();
+    format!("line {number}, `{line}`: {message}")
 }
 
 /// Lays `table` over the preset that its key `base` names.

@@ -97,7 +97,7 @@ pub enum DataError {
         found: String,
     },
     /// A file could not be written.
-    #[error("cannot write {}: {source}{}", .path.display(), crate::error::advice(.source))]
+    #[error("cannot write {}: {source}{}", .path.display(), crate::error::write_advice(.source))]
     Write {
         /// What was being written.
         path: PathBuf,

@@ -36,8 +36,7 @@ pub fn load(root: &Path, limits: &Limits) -> Result<Corpus, DataError> {
     let mut skipped = Skipped::default();
     let mut candidates = Vec::new();
     for (side, path, file) in files {
-        let bytes = read(&path)?;
-        let Some(text) = limits.accept(bytes, &mut skipped) else { continue };
+        let Some(text) = accept(&path, limits, &mut skipped)? else { continue };
         let domain = domains.binary_search(&domain_of(&file)).unwrap_or_default() as u32;
         let prefix = match side {
             Some(Side::Train) => "train/",
@@ -50,8 +49,22 @@ pub fn load(root: &Path, limits: &Limits) -> Result<Corpus, DataError> {
     Corpus::assemble(&domains, candidates, limits, skipped, &format!("{}", root.display()))
 }
 
+/// A file's text, or nothing and why; one that is too long is not read.
+pub(super) fn accept(
+    path: &Path,
+    limits: &Limits,
+    skipped: &mut Skipped,
+) -> Result<Option<String>, DataError> {
+    let length = fs::metadata(path).map_err(DataError::read(path))?.len();
+    if length > limits.max_file_bytes as u64 {
+        skipped.huge += 1;
+        return Ok(None);
+    }
+    Ok(limits.accept(read(path)?, skipped))
+}
+
 /// A whole file.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, DataError> {
+fn read(path: &Path) -> Result<Vec<u8>, DataError> {
     fs::read(path).map_err(|source| DataError::Read { path: path.to_owned(), source })
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::corpus::{Candidate, Skipped};
-use super::folder::{read, walk};
+use super::folder::{accept, walk};
 use super::{Corpus, DataError, Limits};
 
 const LOCK: &str = include_str!("../../../Cargo.lock");
@@ -136,7 +136,7 @@ impl Quickstart {
                     skipped.other += 1;
                     continue;
                 };
-                let Some(text) = self.limits.accept(read(&folder.join(&file))?, &mut skipped) else {
+                let Some(text) = accept(&folder.join(&file), &self.limits, &mut skipped)? else {
                     continue;
                 };
                 if is_code(domain) && is_generated(&text) {

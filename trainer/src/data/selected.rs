@@ -84,6 +84,10 @@ impl Documents for Selected {
         self.documents.append(self.chosen[index].index as usize, range, out);
     }
 
+    fn check(&self) -> Result<(), DataError> {
+        self.documents.check()
+    }
+
     fn first_target(&self, index: usize) -> usize {
         self.chosen[index].first_target as usize
     }

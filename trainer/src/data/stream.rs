@@ -213,6 +213,14 @@ impl BatchStream {
         }
     }
 
+    /// Whether every source can still be read; asked before each batch.
+    ///
+    /// # Errors
+    /// Those of [`Documents::check`].
+    pub fn check(&self) -> Result<(), DataError> {
+        self.sources.iter().try_for_each(|source| source.documents.check())
+    }
+
     /// Fills `batch` with batch number `index`. Allocates only when `batch` was last used for a smaller shape.
     pub fn fill(&mut self, index: u64, batch: &mut Batch) {
         batch.clear(self.packing.rows, self.packing.sequence);

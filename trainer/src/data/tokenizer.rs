@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{ByteTokenizer, DataError};
-
-/// Larger files are no tokenizers: the largest published ones have some 35 MB.
-const MAX_FILE: u64 = 1 << 28;
+use crate::small;
 
 /// Different words whose ids each thread remembers; the library's own 10 000 are soon used up by a corpus of many kinds.
 const CACHED_WORDS: usize = 1 << 18;
@@ -113,12 +111,7 @@ impl Tokenizer {
         if path.is_dir() {
             path.push("tokenizer.json");
         }
-        let size = std::fs::metadata(&path).map_err(DataError::read(&path))?.len();
-        if size > MAX_FILE {
-            let found = format!("{size} bytes");
-            return Err(DataError::input(&path, "a tokenizer.json of at most 256 MiB", found));
-        }
-        let file = std::fs::read(&path).map_err(DataError::read(&path))?;
+        let file = small::bytes(&path).map_err(DataError::read(&path))?;
         Self::from_json(&path, file, eos)
     }
 

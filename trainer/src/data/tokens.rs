@@ -73,6 +73,14 @@ pub trait Documents: std::fmt::Debug + Send + Sync {
     /// Appends the tokens `range` of document `index` to `out`; the range must lie within the document.
     fn append(&self, index: usize, range: Range<usize>, out: &mut Vec<u32>);
 
+    /// Whether the documents can still be read: those that lie in mapped files, of which the file system may have taken a part.
+    ///
+    /// # Errors
+    /// [`DataError::Input`] or [`DataError::Read`], naming the file.
+    fn check(&self) -> Result<(), DataError> {
+        Ok(())
+    }
+
     /// The first token of document `index` that is to be learnt.
     fn first_target(&self, _index: usize) -> usize {
         0

@@ -95,7 +95,7 @@ impl ValidationSet {
     /// Fills `batch` with batch `index` of `domain` and says what its labels ask for.
     ///
     /// # Errors
-    /// [`DataError::Setting`] when there is no such batch.
+    /// [`DataError::Setting`] when there is no such batch, and those of [`Documents::check`].
     pub fn fill(&self, domain: usize, index: usize, batch: &mut Batch) -> Result<Targeted, DataError> {
         if index >= self.batches(domain) {
             return Err(DataError::Setting {
@@ -104,6 +104,7 @@ impl ValidationSet {
                 found: index.to_string(),
             });
         }
+        self.store.check()?;
         let DomainRows { layout, rows } = &self.domains[domain];
         batch.clear(self.rows, self.sequence);
         let targets = Targets { across_documents: false, eos: false };

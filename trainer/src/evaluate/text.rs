@@ -30,8 +30,7 @@ pub fn run_config(checkpoint: &Path) -> Result<Option<Config>> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-    Config::from_toml(&text, &[]).map(Some)
+    Config::saved(&path, &[]).map(Some)
 }
 
 /// Tokens of a row: `wanted`, else as the run trained, else as many positions as the model has, 4096 at most.

@@ -5,6 +5,9 @@ use emo::ops::router::{Normalise, RouterConfig, Score, SharedWeight};
 use emo::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+/// More experts than all layers of a model have together: a larger number in a file is damage.
+pub(crate) const MOST_EXPERTS: usize = 1 << 17;
+
 /// A decoder-only transformer with a mixture of experts or a dense feed-forward layer in each block.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -276,7 +279,6 @@ impl Moe {
 
     fn validate(&self) -> Result<()> {
         self.router().validate()?;
-        require(self.hidden > 0, "hidden", "positive", self.hidden)?;
         require(
             self.forced <= self.routed(),
             "forced",
@@ -401,9 +403,18 @@ impl ModelConfig {
                 )?;
             }
         }
+        let hidden = |size: usize| require((1..=1 << 31).contains(&size), "hidden", "1 to 2^31", size);
+        // Every expert has tensors of its own: their names alone would fill the memory.
+        let experts = self.moe_layers().fold(0usize, |sum, (_, moe)| sum.saturating_add(moe.experts));
+        require(
+            experts <= MOST_EXPERTS,
+            "experts",
+            format!("at most {MOST_EXPERTS} in all layers"),
+            experts,
+        )?;
         self.feed_forward.iter().try_for_each(|kind| match kind {
-            FeedForward::Moe(moe) => moe.validate(),
-            FeedForward::Dense(dense) => require(dense.hidden > 0, "hidden", "positive", dense.hidden),
+            FeedForward::Moe(moe) => moe.validate().and_then(|()| hidden(moe.hidden)),
+            FeedForward::Dense(dense) => hidden(dense.hidden),
         })
     }
 }

@@ -26,6 +26,7 @@ use emo::ops::router::RouterConfig;
 use emo::{Error, Result};
 
 pub use activations::{Capacity, Entry, Planner, Purpose};
+pub(crate) use config::MOST_EXPERTS;
 pub use config::{Dense, FeedForward, Kept, ModelConfig, Moe, NormPlacement, QkNorm, Smoothing};
 pub(crate) use init::fill as initial_values;
 pub use inputs::{Inputs, PoolFrom, Segments};

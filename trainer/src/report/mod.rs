@@ -37,6 +37,7 @@ pub use scale::Scale;
 
 use crate::metrics::{MetricsError, Record, StepRecord, ValidRecord, read_records};
 use crate::replace::replace_with;
+use crate::small;
 
 /// What a run was: the part of a report that is known when it starts.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -79,7 +80,7 @@ pub enum ReportError {
         message: String,
     },
     /// The file system refused.
-    #[error("cannot read or write {}: {source}", .path.display())]
+    #[error("cannot read or write {}: {source}{}", .path.display(), crate::error::advice(.source))]
     Io {
         /// The file.
         path: PathBuf,
@@ -129,7 +130,7 @@ pub fn write(folder: &Path) -> Result<PathBuf, ReportError> {
 }
 
 fn optional<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, ReportError> {
-    match std::fs::read(path) {
+    match small::bytes(path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|error| ReportError::Invalid { path: path.to_owned(), message: error.to_string() }),

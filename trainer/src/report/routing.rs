@@ -40,6 +40,10 @@ impl RoutingCounts {
                     "layer {name} has another number of experts in one domain than in the next"
                 ));
             }
+            let mut counts = layer.counts.iter().flatten();
+            if counts.try_fold(0u64, |sum, &count| sum.checked_add(count)).is_none() {
+                return Err(format!("layer {name} has counts that add up to more than 2^64"));
+            }
         }
         Ok(())
     }

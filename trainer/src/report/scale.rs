@@ -10,6 +10,9 @@ pub enum Scale {
     Log,
 }
 
+/// More would be no help to anybody.
+const MOST_TICKS: i64 = 1000;
+
 /// A scale with its range.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Axis {
@@ -70,6 +73,10 @@ impl Axis {
                 let step = nice_step((self.high - self.low) / count.max(1) as f64);
                 let (first, last) =
                     ((self.low / step - 1e-9).ceil() as i64, (self.high / step + 1e-9).floor() as i64);
+                // Values at the ends of what numbers can be have no round ones between them.
+                if !step.is_normal() || last.saturating_sub(first) > MOST_TICKS {
+                    return Vec::new();
+                }
                 (first..=last).map(|tick| (tick as f64 * step, label(tick as f64 * step, step))).collect()
             }
             Scale::Log => {
@@ -79,7 +86,11 @@ impl Axis {
                     few if few < 2.5 => &[1.0, 2.0, 5.0],
                     _ => &[1.0],
                 };
-                let (first, last) = (self.low.log10().floor() as i32, self.high.log10().ceil() as i32);
+                let (first, last) = (self.low.log10().floor(), self.high.log10().ceil());
+                if !(first.is_finite() && last.is_finite()) {
+                    return Vec::new();
+                }
+                let (first, last) = (first as i32, last as i32);
                 (first..=last)
                     .flat_map(|decade| multiples.iter().map(move |multiple| multiple * 10f64.powi(decade)))
                     .filter(|tick| (self.low * 0.999..=self.high * 1.001).contains(tick))

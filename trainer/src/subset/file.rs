@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{ExpertSubset, LayerSubset};
 use crate::error::{Error, Result};
+use crate::model::ModelConfig;
 use crate::replace::replace_with;
+use crate::small;
 
 const FORMAT: &str = "emo-expert-subset-1";
 
@@ -63,8 +65,18 @@ impl ExpertSubset {
     /// # Errors
     /// A file that cannot be read, is no subset, or contradicts itself.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let text = small::text(path).map_err(Error::io("read", path))?;
         Self::from_json(&text).map_err(|error| Error::Usage(format!("{}: {error}", path.display())))
+    }
+
+    /// [`ExpertSubset::load`] for a model; see [`ExpertSubset::check`].
+    ///
+    /// # Errors
+    /// Those of both, naming the file.
+    pub fn load_for(path: &Path, model: &ModelConfig) -> Result<Self> {
+        let subset = Self::load(path)?;
+        subset.check(model).map_err(|error| Error::Usage(format!("{}: {error}", path.display())))?;
+        Ok(subset)
     }
 
     /// The subset of a file's text.

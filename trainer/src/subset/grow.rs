@@ -18,13 +18,12 @@ use crate::checkpoint::safetensors::{Planned, Reader};
 use crate::checkpoint::state::{CONFIG, OPTIMISER, STATE};
 use crate::checkpoint::weights::{Part, Weights, Written, expert_name, part, stored};
 use crate::checkpoint::{self, safetensors};
-
 use crate::config::Router;
 use crate::error::{Error, Result};
 use crate::evaluate::text::run_config;
-use crate::model::{FeedForward, Init, Layout, ModelConfig, Tensor, initial_values};
+use crate::model::{FeedForward, Init, Layout, MOST_EXPERTS, ModelConfig, Tensor, initial_values};
+use crate::replace::{copy_whole, replace_with};
 use crate::report::RoutingCounts;
-use crate::subset::MOST_EXPERTS;
 
 /// Moments by their prefix in the file.
 const MOMENTS: [&str; 2] = ["first", "second"];
@@ -162,12 +161,13 @@ pub fn grow(from: &Path, out: &Path, settings: &Settings, progress: impl FnMut(u
     let moments = from.join(OPTIMISER).exists() && from.join(STATE).exists();
     if moments {
         grow_moments(from, out, (&before, &after), &origins)?;
-        std::fs::copy(from.join(STATE), out.join(STATE)).map_err(Error::io("copy", from.join(STATE)))?;
+        let to = out.join(STATE);
+        copy_whole(&from.join(STATE), &to).map_err(Error::io("write", &to))?;
     }
     if let Some(mut config) = run_config(from)? {
         grow_router(&mut config.router, settings);
         let path = out.join(CONFIG);
-        std::fs::write(&path, config.to_toml()?).map_err(Error::io("write", &path))?;
+        replace_with(&path, config.to_toml()?.as_bytes()).map_err(Error::io("write", &path))?;
     }
     let layers = before.moe_layers().map(|(layer, _)| origins[layer].new.clone());
     Ok(Grown { written, moments, origins: layers.collect() })

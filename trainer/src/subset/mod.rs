@@ -18,10 +18,7 @@ pub use file::Made;
 pub use keep::Keep;
 
 use crate::error::{Error, Result};
-use crate::model::ModelConfig;
-
-/// More experts than any layer has: a larger number in a file is damage.
-pub(super) const MOST_EXPERTS: usize = 1 << 20;
+use crate::model::{MOST_EXPERTS, ModelConfig};
 
 /// The kept experts of one layer.
 #[derive(Debug, Clone, PartialEq, Eq)]

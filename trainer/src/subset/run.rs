@@ -21,8 +21,7 @@ pub fn load<B: Backend>(
     capacity: Capacity,
 ) -> Result<Model<B>> {
     let Some(path) = experts else { return Ok(hf::load(checkpoint, backend, capacity)?) };
-    let subset = ExpertSubset::load(path)?;
-    subset.check(&hf::read_config(checkpoint)?.0)?;
+    let subset = ExpertSubset::load_for(path, &hf::read_config(checkpoint)?.0)?;
     Ok(hf::load_kept(checkpoint, &subset.kept(), backend, capacity)?)
 }
 

@@ -13,7 +13,9 @@ pub fn listen() {
             if ASKED.swap(true, Ordering::Relaxed) {
                 std::process::exit(130);
             }
-            eprintln!("\nfinishing this step, then saving; Ctrl-C again stops at once without saving");
+            crate::output::tell!(
+                "\nfinishing this step, then saving; Ctrl-C again stops at once without saving"
+            );
         };
         if let Err(error) = ctrlc::set_handler(handler) {
             tracing::warn!("Ctrl-C will stop the run without saving: {error}");

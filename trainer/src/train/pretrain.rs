@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::held_out::HeldOut;
 use crate::metrics::{LoadSummary, MetricsWriter, Record, StepRecord, ValidRecord, read_records};
 use crate::model::{LayerLosses, Losses};
+use crate::output::tell;
 use crate::progress::{Mode, Progress, Update};
 use crate::replace::replace_with;
 use crate::report::{self, RunInfo};
@@ -261,11 +262,17 @@ impl<B: Backend> Loop<B> {
     /// Adds to an error what is left to go on from.
     fn with_last_good(&self, error: Error) -> Error {
         let Error::NonFinite(message) = error else {
+            let checkpoints = self.options.run.checkpoints();
             match self.saved {
+                Some(step) if !checkpoints.exists() => tell!(
+                    "{} is not there any more; the checkpoint of step {step} went with it. Bring it back, then continue with \
+                     --resume",
+                    checkpoints.display()
+                ),
                 Some(step) => {
-                    eprintln!("the checkpoint of step {step} is whole; continue from it with --resume")
+                    tell!("the checkpoint of step {step} is whole; continue from it with --resume")
                 }
-                None => eprintln!("there is no checkpoint yet; start over with --force"),
+                None => tell!("there is no checkpoint yet; start over with --force"),
             }
             return error;
         };

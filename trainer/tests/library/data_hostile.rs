@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use crate::damage::damage;
 use crate::shards::*;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -12,32 +13,6 @@ use trainer::data::read::{Keys, Raw, Reading, discover};
 use trainer::data::shard::{Manifest, Shard, ShardStore, build};
 use trainer::data::tokenizer::Eos;
 use trainer::data::{DataError, Documents, Tokenizer};
-
-/// Changes of `bytes`: cuts, flipped bits, bytes set to extremes, runs overwritten, by a seeded generator.
-fn damage(bytes: &[u8], case: u64) -> Vec<u8> {
-    let mut random = ChaCha8Rng::seed_from_u64(case);
-    let mut bytes = bytes.to_vec();
-    let mut at = |length: usize| (random.next_u64() % length.max(1) as u64) as usize;
-    match case % 4 {
-        0 => bytes.truncate(at(bytes.len())),
-        1 => {
-            let place = at(bytes.len());
-            bytes[place] ^= 1 << at(8);
-        }
-        2 => {
-            for _ in 0..=at(4) {
-                let place = at(bytes.len());
-                bytes[place] = [0, 0x7f, 0x80, 0xff][at(4)];
-            }
-        }
-        _ => {
-            let (from, to) = (at(bytes.len()), at(bytes.len()));
-            let value = at(256) as u8;
-            bytes[from.min(to)..from.max(to).min(from.min(to) + 16)].fill(value);
-        }
-    }
-    bytes
-}
 
 fn reading() -> Reading {
     let keys = Keys { text: "text".into(), domain: Some("domain".into()) };

@@ -3,6 +3,8 @@
 
 mod checkpoints;
 mod config;
+#[path = "../damage/mod.rs"]
+mod damage;
 mod data_corpus;
 mod data_hostile;
 mod data_packing;

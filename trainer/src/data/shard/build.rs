@@ -25,6 +25,7 @@ use super::manifest::{Domain, InputEntry, MANIFEST, Manifest, Skipped, TOKENIZER
 use super::write::sha256_of;
 use super::{Shard, ShardWriter};
 use crate::lock;
+use crate::replace::replace_with;
 
 /// Text that is tokenised at once, in bytes.
 pub const CHUNK_BYTES: usize = 4 << 20;
@@ -100,7 +101,7 @@ pub fn build(
     }
     if let Some(file) = tokenizer.file() {
         let path = folder.join(TOKENIZER);
-        fs::write(&path, file).map_err(DataError::write(&path))?;
+        replace_with(&path, file).map_err(DataError::write(&path))?;
     }
     manifest.write(folder)?;
     let read = Arc::new(AtomicU64::new(0));

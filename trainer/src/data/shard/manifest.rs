@@ -1,6 +1,5 @@
 //! `manifest.json`: what a folder of shards holds, and, while it is being built, how far that has come.
 
-use std::fs;
 use std::io::Write;
 use std::path::Path;
 
@@ -10,14 +9,12 @@ use super::super::DataError;
 use super::super::tokenizer::Identity;
 use super::build::Settings;
 use crate::replace::replace;
+use crate::small;
 
 /// The file's name.
 pub const MANIFEST: &str = "manifest.json";
 /// The tokenizer's file beside it.
 pub const TOKENIZER: &str = "tokenizer.json";
-
-/// Larger manifests are not read.
-const MAX_FILE: u64 = 1 << 28;
 
 /// What a folder of shards holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -108,11 +105,7 @@ impl Manifest {
     /// [`DataError::Read`] and [`DataError::Input`].
     pub fn read(folder: &Path) -> Result<Self, DataError> {
         let path = folder.join(MANIFEST);
-        let size = fs::metadata(&path).map_err(DataError::read(&path))?.len();
-        if size > MAX_FILE {
-            return Err(DataError::input(&path, "at most 256 MiB", format!("{size} bytes")));
-        }
-        let text = fs::read(&path).map_err(DataError::read(&path))?;
+        let text = small::bytes(&path).map_err(DataError::read(&path))?;
         let manifest: Self = serde_json::from_slice(&text).map_err(|error| {
             DataError::input(&path, "the manifest of a folder of shards", error.to_string())
         })?;

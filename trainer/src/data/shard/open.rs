@@ -14,6 +14,7 @@ use super::format::{ENTRY, HEADER, Header, read_u32, read_u64};
 #[derive(Debug)]
 pub struct Shard {
     path: PathBuf,
+    file: File,
     map: Mmap,
     header: Header,
     documents_at: usize,
@@ -33,13 +34,28 @@ impl Shard {
         }
         // SAFETY: the map is only read, as bytes, for which every bit pattern is valid; no reference of another type is made
         // from it. That nobody cuts or rewrites the file meanwhile is what every mapped file rests on: shards are written
-        // under another name and renamed when whole, and the builder holds a lock on their folder.
+        // under another name and renamed when whole, and the builder holds a lock on their folder. Against other programs
+        // there is `check_length`, which a run asks before every batch.
         let map = unsafe { Mmap::map(&file) }.map_err(DataError::read(path))?;
         let header = Header::decode(path, &map, map.len() as u64)?;
         let documents_at = header.documents_at().unwrap_or(size) as usize;
-        let shard = Self { path: path.to_owned(), map, header, documents_at };
+        let shard = Self { path: path.to_owned(), file, map, header, documents_at };
         shard.check_documents()?;
         Ok(shard)
+    }
+
+    /// Whether the file is as long as when it was mapped. To read what has been cut off would end the process with SIGBUS, so
+    /// this is asked before each batch; what is cut off in the middle of one, or lost with a disk, still ends it.
+    ///
+    /// # Errors
+    /// [`DataError::Read`] and [`DataError::Input`].
+    pub fn check_length(&self) -> Result<(), DataError> {
+        let size = self.file.metadata().map_err(DataError::read(&self.path))?.len();
+        if size >= self.map.len() as u64 {
+            return Ok(());
+        }
+        let expected = format!("{} bytes, as when it was opened", self.map.len());
+        Err(DataError::input(&self.path, expected, format!("{size} bytes: it was cut short meanwhile")))
     }
 
     fn check_documents(&self) -> Result<(), DataError> {

@@ -146,6 +146,10 @@ impl Documents for ShardStore {
         shard.append(index, range, out);
     }
 
+    fn check(&self) -> Result<(), DataError> {
+        self.shards.iter().try_for_each(Shard::check_length)
+    }
+
     fn eos(&self) -> u32 {
         self.eos
     }

@@ -22,6 +22,7 @@ pub struct ShardWriter {
     entries: Vec<u8>,
     text_bytes: u64,
     scratch: Vec<u8>,
+    finished: bool,
 }
 
 impl ShardWriter {
@@ -52,6 +53,7 @@ impl ShardWriter {
             entries: Vec::new(),
             text_bytes: 0,
             scratch: Vec::new(),
+            finished: false,
             temporary,
         };
         writer.write(&[0; HEADER])?;
@@ -128,12 +130,21 @@ impl ShardWriter {
             tokens: self.header.tokens,
             documents: self.header.documents,
             text_bytes: self.text_bytes,
-            sha256: sealed.map_err(fail)?,
+            sha256: sealed.map_err(fail).inspect(|_| self.finished = true)?,
         })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), DataError> {
         self.file.write_all(bytes).map_err(DataError::write(&self.temporary))
+    }
+}
+
+impl Drop for ShardWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            // A full disk is not helped by half a shard that nobody will read; the build begins it anew.
+            let _ = fs::remove_file(&self.temporary);
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use super::score::Metric;
 use crate::data::DataError;
 use crate::data::read::{self, Format, Input, Keys, Raw, Reading};
 use crate::error::{Error, Result};
+use crate::small;
 
 /// Ids from here on ask for a continuation without its context, to judge the others by; they are left out, as in the package.
 const UNCONDITIONAL: u64 = 1_000_000;
@@ -152,7 +153,7 @@ impl Benchmark {
 #[derive(Default)]
 struct Gathered {
     places: BTreeMap<u64, usize>,
-    questions: Vec<(Question, Vec<Option<Choice>>)>,
+    questions: Vec<(Question, BTreeMap<usize, Choice>)>,
 }
 
 impl Gathered {
@@ -193,21 +194,20 @@ impl Gathered {
                     .unwrap_or(ANSWER_TOKENS),
             });
             let question = Question { id: doc_id, choices: Vec::new(), label: right, written };
-            self.questions.push((question, Vec::new()));
+            self.questions.push((question, BTreeMap::new()));
         }
-        let choices = &mut self.questions[place].1;
-        choices.resize(choices.len().max(idx + 1), None);
+        let choice = Choice { context: request.context, continuation: request.continuation };
         // The first of equal lines counts, as in the package.
-        choices[idx].get_or_insert(Choice { context: request.context, continuation: request.continuation });
+        self.questions[place].1.entry(idx).or_insert(choice);
         Ok(())
     }
 
     /// The complete questions, and how many are not.
     fn finish(self) -> (Vec<Question>, usize) {
         let all = self.questions.len();
-        let complete = |(question, choices): (Question, Vec<Option<Choice>>)| {
-            let choices = choices.into_iter().collect::<Option<Vec<_>>>()?;
-            (question.label < choices.len()).then_some(Question { choices, ..question })
+        let complete = |(question, choices): (Question, BTreeMap<usize, Choice>)| {
+            let whole = choices.keys().copied().eq(0..choices.len()) && question.label < choices.len();
+            whole.then(|| Question { choices: choices.into_values().collect(), ..question })
         };
         let questions: Vec<Question> = self.questions.into_iter().filter_map(complete).collect();
         let left_out = all - questions.len();
@@ -243,7 +243,7 @@ fn primary(requests: &Path) -> Result<Option<Metric>> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = std::fs::read(&path).map_err(Error::io("read", &path))?;
+    let text = small::bytes(&path).map_err(Error::io("read", &path))?;
     let config: Value = serde_json::from_slice(&text)
         .map_err(|error| DataError::input(&path, "the JSON of a task's configuration", error.to_string()))?;
     Ok(config["task_config"]["primary_metric"].as_str().and_then(Metric::named))
