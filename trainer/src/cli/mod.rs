@@ -103,7 +103,7 @@ meets the same load.")]
         after_help = "Examples:\n  trainer inspect runs/quickstart-0 --tensors\n  trainer inspect shards/train --json"
     )]
     Inspect(Inspect),
-    /// Train a checkpoint on: all of it, its experts, or some of them alone.
+    /// Train a checkpoint further: all of it, its experts, or some of them alone.
     #[command(after_help = "\
 Examples:
   trainer finetune --checkpoint runs/quickstart-0 --domain rust --steps 200
