@@ -77,40 +77,43 @@ fn arms(results: &Results) -> String {
     out + "\n"
 }
 
-/// The kind that the aims speak of: layer-wise from five documents, one eighth of the experts.
-fn aimed(runs: &[Measured]) -> Option<Kind> {
-    let all = rises(&runs.first()?.retention);
-    let kind = |kept: &u64| Kind { method: "layerwise".into(), documents: 5, kept: *kept };
-    [8].iter().map(kind).find(|kind| all.contains_key(kind))
+/// How experts are chosen where several seeds are looked at: from five documents, in the way of the release and in the best
+/// of the others.
+const METHODS: [&str; 2] = ["layerwise", "easy-ep"];
+
+/// The kind that the aims speak of: one eighth of the experts.
+fn aimed(method: &str) -> Kind {
+    Kind { method: method.into(), documents: 5, kept: 8 }
 }
 
 /// The aims, each with its number.
 fn verdict(results: &Results) -> String {
     let (emo, standard) = (runs_of(results, "emo"), runs_of(results, "standard"));
-    let (Some(kind), Some(behind)) = (aimed(emo), behind(emo, standard)) else {
-        return String::new();
-    };
-    let (Some(ours), Some(theirs)) = (rise(emo, &kind), rise(standard, &kind)) else {
-        return String::new();
-    };
+    let Some(behind) = behind(emo, standard) else { return String::new() };
     let judge = |reached: bool| if reached { "reached" } else { "**not reached**" };
-    let ratio = theirs.mean / ours.mean;
     let mut out = "## The aims\n\n".to_owned();
     head(&mut out, &["aim", "measured", "verdict"]);
     let mut line = |aim: &str, measured: String, reached: bool| {
         row(&mut out, [aim.to_owned(), measured, judge(reached).to_owned()]);
     };
-    line(
-        "12.5 % kept: EMO's loss rises by at most 2 %",
-        format!("{} %", ours.words(100.0, 2)),
-        ours.mean <= 0.02,
-    );
-    let times = if ours.mean > 0.0 { format!("{ratio:.1} times") } else { "EMO's does not rise".into() };
-    line(
-        "12.5 % kept: the standard mixture's rises at least ten times as much",
-        format!("{} %, {times}", theirs.words(100.0, 2)),
-        ours.mean <= 0.0 || ratio >= 10.0,
-    );
+    for method in METHODS {
+        let kind = aimed(method);
+        let (Some(ours), Some(theirs)) = (rise(emo, &kind), rise(standard, &kind)) else { continue };
+        line(
+            &format!("12.5 % kept, chosen by {method}: EMO's loss rises by at most 2 %"),
+            format!("{} %", ours.words(100.0, 2)),
+            ours.mean <= 0.02,
+        );
+        let ratio = theirs.mean / ours.mean;
+        let times = if ours.mean > 0.0 { format!("{ratio:.1} times") } else { "EMO's does not rise".into() };
+        line(
+            &format!(
+                "12.5 % kept, chosen by {method}: the standard mixture's rises at least ten times as much"
+            ),
+            format!("{} %, {times}", theirs.words(100.0, 2)),
+            ours.mean <= 0.0 || ratio >= 10.0,
+        );
+    }
     line(
         "whole EMO without pools within 1 % of the standard mixture",
         format!("{:+.2} %", 100.0 * behind),
@@ -155,18 +158,24 @@ fn table_a(results: &Results, domains: &[String]) -> String {
 
 fn table_b(results: &Results) -> String {
     let mut out = "## B. Subsets: rise of the loss, percent, mean over domains\n\n\
-        Layer-wise selection from five documents of the domain that is measured.\n\n![retention](experiment.svg)\n\n"
+        Chosen from five documents of the domain that is measured; the picture is of layer-wise selection.\n\n\
+        ![retention](experiment.svg)\n\n"
         .to_owned();
-    let mut cells = vec!["arm"];
+    let mut cells = vec!["arm", "chosen by"];
     cells.extend(KEEP);
     head(&mut out, &cells);
-    for (arm, runs) in results.iter().filter(|(_, runs)| runs.iter().any(|run| !run.retention.is_null())) {
-        let mut kinds: Vec<Kind> =
+    for (arm, runs) in results {
+        let all: Vec<Kind> =
             runs.first().map(|run| rises(&run.retention)).unwrap_or_default().into_keys().collect();
-        kinds.retain(|kind| kind.method == "layerwise" && kind.documents == 5);
-        kinds.sort_by_key(|kind| std::cmp::Reverse(kind.kept));
-        let cells = kinds.iter().map(|kind| words(rise(runs, kind), 100.0, 2));
-        row(&mut out, std::iter::once(format!("`{}`", arm.name)).chain(cells));
+        for method in METHODS {
+            let of = |kind: &&Kind| kind.method == method && kind.documents == 5;
+            let mut kinds: Vec<&Kind> = all.iter().filter(of).collect();
+            kinds.sort_by_key(|kind| std::cmp::Reverse(kind.kept));
+            if !kinds.is_empty() {
+                let cells = kinds.iter().map(|kind| words(rise(runs, kind), 100.0, 2));
+                row(&mut out, [format!("`{}`", arm.name), method.to_owned()].into_iter().chain(cells));
+            }
+        }
     }
     out += "\nEvery method, first seed:\n\n";
     let mut cells = vec!["arm", "method", "documents"];

@@ -151,10 +151,18 @@ impl<'a> Run<'a> {
         let mut retention =
             vec!["retention", "--checkpoint", &checkpoint, "--data", &test, "--select-data", &select];
         KEEP.iter().for_each(|keep| retention.extend(["--keep", keep]));
-        if self.subsets == Subsets::All {
-            retention.extend(["--method", "layerwise,mass,easy-ep,random", "--documents", "1,5,100"]);
-        }
-        found.retention = tool.measure(&self.path("retention.json"), &retention)?;
+        let name = match (self.subsets, self.purpose) {
+            (Subsets::All, _) => {
+                retention.extend(["--method", "layerwise,mass,easy-ep,random", "--documents", "1,5,100"]);
+                "retention.json"
+            }
+            (_, Purpose::Sweep) => "retention.json",
+            _ => {
+                retention.extend(["--method", "layerwise,easy-ep"]);
+                "curves.json"
+            }
+        };
+        found.retention = tool.measure(&self.path(name), &retention)?;
         if self.purpose == Purpose::Sweep {
             return Ok(found);
         }
