@@ -80,14 +80,12 @@ pub fn effects(
 fn touched(run: &Run<'_>, tool: &Tool, text: &Text, domain: &str, touch: Touch) -> Result<Value, String> {
     let subset = run.select(tool, text, domain, OWN)?.display().to_string();
     let checkpoint = run.folder().display().to_string();
-    let test = text.part("test").display().to_string();
     let path = |what: &str| run.path(&format!("{domain}-{what}"));
-    let eval = ["eval", "--data", &test, "--batch", "8", "--sequence", "256", "--checkpoint"];
     if touch == Touch::Remove {
         let rest = path("without.subset.json").display().to_string();
         tool.measure(&path("complement.json"), &["subset", "complement", &subset, "--out", &rest])?;
-        let without = [&eval[..], &[&checkpoint, "--experts", &rest]].concat();
-        return tool.measure(&path("without.json"), &without);
+        let arguments = ["--checkpoint", &checkpoint, "--experts", &rest];
+        return run.losses(tool, text, &path("without.json"), &arguments);
     }
     let own = touch == Touch::TuneOwn;
     let name = if own { "own" } else { "all" };
@@ -97,5 +95,5 @@ fn touched(run: &Run<'_>, tool: &Tool, text: &Text, domain: &str, touch: Touch) 
         arguments.extend(["--experts", &subset]);
     }
     run.finetune(tool, text, &path(&format!("{name}.tune.json")), &arguments)?;
-    tool.measure(&path(&format!("{name}.json")), &[&eval[..], &[&out]].concat())
+    run.losses(tool, text, &path(&format!("{name}.json")), &["--checkpoint", &out])
 }

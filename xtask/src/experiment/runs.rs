@@ -216,9 +216,21 @@ impl<'a> Run<'a> {
         tool.measure(record, &[&common[..], &batch, arguments].concat()).map(drop)
     }
 
+    /// Losses of all domains on the part to test on, of the checkpoint that `arguments` name.
+    pub fn losses(
+        &self,
+        tool: &Tool,
+        text: &Text,
+        record: &Path,
+        arguments: &[&str],
+    ) -> Result<Value, String> {
+        let test = text.part("test").display().to_string();
+        let common = ["eval", "--data", &test, "--batch", "8", "--sequence", "256"];
+        tool.measure(record, &[&common[..], arguments].concat())
+    }
+
     fn tune(&self, tool: &Tool, text: &Text) -> Result<Vec<(String, String, f64, f64)>, String> {
         let mut found = Vec::new();
-        let test = text.part("test").display().to_string();
         for &keep in self.purpose.tuned() {
             for domain in &text.domains {
                 let model = self.prune(tool, text, domain, keep)?;
@@ -228,10 +240,9 @@ impl<'a> Run<'a> {
                 let record = self.path(&format!("{name}.tune.json"));
                 let arguments = ["--checkpoint", &before, "--domain", domain, "--out", &after];
                 self.finetune(tool, text, &record, &arguments)?;
-                let eval = ["eval", "--data", &test, "--batch", "8", "--sequence", "256", "--checkpoint"];
                 let loss = |name: String, checkpoint: &str| {
-                    let arguments = [&eval[..], &[checkpoint]].concat();
-                    domain_loss(&tool.measure(&self.path(&name), &arguments)?, domain)
+                    let arguments = ["--checkpoint", checkpoint];
+                    domain_loss(&self.losses(tool, text, &self.path(&name), &arguments)?, domain)
                 };
                 let before = loss(format!("{name}.before.json"), &before)?;
                 let after = loss(format!("{name}.after.json"), &after)?;
