@@ -149,8 +149,8 @@ impl<B: Backend> Session<B> {
             self.config.optimiser.lr * schedule::factor(&self.config.schedule, step, self.config.train.steps);
         let mut outcome = Outcome { lr, ..Outcome::default() };
         let micro_batches = self.batches.len() as u64;
-        self.stream.check()?;
         let start = Instant::now();
+        self.stream.check()?;
         for (index, batch) in self.batches.iter_mut().enumerate() {
             self.stream.fill(self.step * micro_batches + index as u64, batch);
             outcome.tokens += batch.ids.len() as u64;
