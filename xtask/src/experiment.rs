@@ -40,7 +40,7 @@ pub struct Options {
 
 /// Steps of a run with `--quick`.
 const QUICK_STEPS: u64 = 1000;
-/// Steps of a run of the sweep: the experiment's.
+/// Steps of a run of the sweep, unless its recipe names others: half of the experiment's.
 const SWEEP_STEPS: u64 = 1500;
 
 /// Runs the command.

@@ -52,6 +52,8 @@ struct Analysed {
     information_by_lot: f64,
     effective_experts: f64,
     jitter: f64,
+    /// Cosine of the experts' use in two domains, mean over pairs; none with one domain.
+    domain_similarity: Option<f64>,
     /// Of the clusters; none without.
     silhouette: Option<f64>,
     calinski_harabasz: Option<f64>,
@@ -219,6 +221,12 @@ fn analyse<B: Backend>(backend: &Arc<B>, args: &Analyse) -> Result<()> {
         information_by_lot: mean(|layer| layer.information.by_lot),
         effective_experts: mean(|layer| layer.effective_experts.mean),
         jitter: mean(|layer| layer.jitter.mean),
+        domain_similarity: analysis
+            .layers
+            .iter()
+            .map(|layer| layer.similarity.mean_cosine())
+            .sum::<Option<f64>>()
+            .map(|sum| sum / analysis.layers.len() as f64),
         silhouette: clusters.map(|clusters| clusters.silhouette),
         calinski_harabasz: clusters.and_then(|clusters| clusters.calinski_harabasz),
         davies_bouldin: clusters.and_then(|clusters| clusters.davies_bouldin),

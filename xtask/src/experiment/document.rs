@@ -222,26 +222,30 @@ fn table_b(results: &Results) -> String {
 
 fn table_c(results: &Results) -> String {
     let mut out = "## C. What routing looks like\n\n\
-        Means over layers. Jitter: share of a token's experts that its successor does not use. Information: bits that an \
-        expert says about the domain, and how many where domains are drawn by lot. Purity and silhouette: of 32 clusters of tokens.\n\n"
+        Means over layers. Jitter: share of a token's experts that its successor does not use. Similarity: cosine of the use of \
+        experts in two domains, mean over pairs. Information: bits that an expert says about the domain, and how many where \
+        domains are drawn by lot. Then of 32 clusters of tokens: purity, entropy of the domains in a cluster, silhouette, \
+        Calinski-Harabasz and Davies-Bouldin index (a low one is good).\n\n"
         .to_owned();
-    head(
-        &mut out,
-        &[
-            "arm",
-            "jitter",
-            "information, bits",
-            "by lot",
-            "effective experts a document",
-            "purity",
-            "silhouette",
-        ],
-    );
+    let columns: [(&str, &str, usize); 10] = [
+        ("jitter", "jitter", 3),
+        ("similarity", "domain_similarity", 3),
+        ("information, bits", "information_bits", 3),
+        ("by lot", "information_by_lot", 3),
+        ("effective experts a document", "effective_experts", 1),
+        ("purity", "purity", 3),
+        ("entropy, bits", "source_entropy_bits", 2),
+        ("silhouette", "silhouette", 3),
+        ("Calinski-Harabasz", "calinski_harabasz", 0),
+        ("Davies-Bouldin", "davies_bouldin", 2),
+    ];
+    let names: Vec<&str> = std::iter::once("arm").chain(columns.map(|(name, ..)| name)).collect();
+    head(&mut out, &names);
     for (arm, runs) in results.iter().filter(|(_, runs)| runs.iter().any(|run| !run.analysis.is_null())) {
-        let value = |key: &str| words(over(runs, |run| run.analysis[key].as_f64()), 1.0, 3);
-        let keys =
-            ["jitter", "information_bits", "information_by_lot", "effective_experts", "purity", "silhouette"];
-        row(&mut out, std::iter::once(format!("`{}`", arm.name)).chain(keys.map(value)));
+        let value = |(_, key, digits): (&str, &str, usize)| {
+            words(over(runs, |run| run.analysis[key].as_f64()), 1.0, digits)
+        };
+        row(&mut out, std::iter::once(format!("`{}`", arm.name)).chain(columns.map(value)));
     }
     out + "\n"
 }
