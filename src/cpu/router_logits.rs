@@ -8,15 +8,21 @@ use std::ops::Range;
 use crate::Result;
 use crate::ops::router_logits::{Backward, Forward, Shape};
 
+use super::Cpu;
 use super::simd::{Kernel, Simd, Storage};
-use super::{Cpu, vector};
 
-/// Tokens of a forward task, whose rows stay in cache while the weights stream by.
-const TOKENS: usize = 16;
+/// Tokens of a task: what is widened or copied for one tile of experts or columns serves all of them.
+const TOKENS: usize = 32;
+/// Elements of a row whose weights are widened at a time: with six rows 12 KiB, which stay in the first cache.
+const CHUNK: usize = 256;
 /// Most experts of a task of the weight's gradient.
-const EXPERTS: usize = 32;
-/// Terms that the backward pass sums before it touches memory: 128 rows of a tile of `b` stay in the first cache.
+const EXPERTS: usize = 64;
+/// Terms of a backward tile that are copied at a time: 128 rows of two vectors are 16 KiB.
 const DEPTH: usize = 128;
+/// Most rows of a backward task.
+const MOST_ROWS: usize = if TOKENS > EXPERTS { TOKENS } else { EXPERTS };
+/// Lanes of the widest vector, of which a backward tile has two.
+const MOST_LANES: usize = 16;
 /// Rows of a backward register tile, and of one where there are 32 registers.
 const ROWS: usize = 4;
 const MANY_ROWS: usize = 8;
@@ -46,89 +52,94 @@ struct Logits<'a, T> {
 impl<T: Storage> Kernel for Logits<'_, T> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        // Sums of eight lanes in registers; a load, which widens, serves as many products as the tile is wide or high.
+    fn run<S: Simd>(mut self, s: S) {
+        // Sums of eight lanes in registers; a vector of tokens serves as many products as the tile is wide.
         match S::LANES {
-            16 => self.tiles::<S, 4, 6>(s),
-            _ => self.tiles::<S, 3, 4>(s),
+            16 => self.panels::<S, 4, 6>(s),
+            _ => self.panels::<S, 3, 4>(s),
         }
     }
 }
 
 impl<T: Storage> Logits<'_, T> {
-    /// Tiles of `M` tokens and `N` experts, and single pairs at the edges.
+    /// Panels of `N` experts, and narrower ones for those left over: a single pair has to wait for its own sums.
     #[inline(always)]
-    fn tiles<S: Simd, const M: usize, const N: usize>(self, s: S) {
+    fn panels<S: Simd, const M: usize, const N: usize>(&mut self, s: S) {
+        let mut e = 0;
+        while e + N <= self.experts {
+            self.panel::<S, M, N>(s, e);
+            e += N;
+        }
+        while e + 2 <= self.experts {
+            self.panel::<S, M, 2>(s, e);
+            e += 2;
+        }
+        if e < self.experts {
+            self.panel::<S, M, 1>(s, e);
+        }
+    }
+
+    /// `N` experts from `e` against all tokens, `M` at a time: the weights are widened once for all of them.
+    #[inline(always)]
+    fn panel<S: Simd, const M: usize, const N: usize>(&mut self, s: S, e: usize) {
         let tokens = self.logits.len() / self.experts;
-        for e in (0..self.experts).step_by(N) {
-            for t in (0..tokens).step_by(M) {
-                if t + M <= tokens && e + N <= self.experts {
-                    let x = std::array::from_fn(|i| &self.x[(t + i) * self.width..][..self.width]);
-                    let w = std::array::from_fn(|j| &self.w[(e + j) * self.width..][..self.width]);
-                    let sums: [[f64; N]; M] = dot_tile(s, x, w);
-                    for (i, row) in sums.iter().enumerate() {
-                        for (j, &sum) in row.iter().enumerate() {
-                            self.logits[(t + i) * self.experts + e + j] = sum as f32;
-                        }
-                    }
-                } else {
-                    for t in t..tokens.min(t + M) {
-                        let x = &self.x[t * self.width..][..self.width];
-                        for e in e..self.experts.min(e + N) {
-                            let w = &self.w[e * self.width..][..self.width];
-                            self.logits[t * self.experts + e] = vector::dot_f64(s, x, w) as f32;
-                        }
-                    }
+        let mut weights = [[s.wide_zero(); N]; CHUNK / 8];
+        let mut sums = [[s.wide_zero(); N]; TOKENS];
+        for start in (0..self.width).step_by(CHUNK) {
+            let chunk = start..self.width.min(start + CHUNK);
+            let vectors = chunk.len().div_ceil(8);
+            // Plain loops: closures of array methods are not always compiled for the instruction set.
+            for j in 0..N {
+                let w = &self.w[(e + j) * self.width..][chunk.clone()];
+                for k in 0..vectors {
+                    weights[k][j] = s.load_wide(&w[8 * k..]);
                 }
+            }
+            let mut t = 0;
+            while t + M <= tokens {
+                self.tile::<S, M, N>(s, t, chunk.clone(), &weights[..vectors], &mut sums);
+                t += M;
+            }
+            while t < tokens {
+                self.tile::<S, 1, N>(s, t, chunk.clone(), &weights[..vectors], &mut sums);
+                t += 1;
+            }
+        }
+        for t in 0..tokens {
+            for j in 0..N {
+                self.logits[t * self.experts + e + j] = s.wide_reduce_add(sums[t][j]) as f32;
             }
         }
     }
-}
 
-/// [`vector::dot_f64`] of every pair, with the same bits.
-#[inline(always)]
-fn dot_tile<S: Simd, T: Storage, const M: usize, const N: usize>(
-    s: S,
-    x: [&[T]; M],
-    w: [&[f32]; N],
-) -> [[f64; N]; M] {
-    let width = x[0].len();
-    let mut sums = [[s.wide_zero(); N]; M];
-    let whole = width - width % 8;
-    for at in (0..whole).step_by(8) {
-        add_terms(s, &mut sums, &x, &w, at..at + 8);
-    }
-    if whole < width {
-        add_terms(s, &mut sums, &x, &w, whole..width);
-    }
-    let mut totals = [[0.0; N]; M];
-    for i in 0..M {
-        for j in 0..N {
-            totals[i][j] = s.wide_reduce_add(sums[i][j]);
-        }
-    }
-    totals
-}
-
-/// Adds the products of up to eight elements.
-#[inline(always)]
-fn add_terms<S: Simd, T: Storage, const M: usize, const N: usize>(
-    s: S,
-    sums: &mut [[S::Wide; N]; M],
-    x: &[&[T]; M],
-    w: &[&[f32]; N],
-    at: Range<usize>,
-) {
-    // Plain loops: closures of array methods are not always compiled for the instruction set.
-    let mut token = [s.wide_zero(); M];
-    for i in 0..M {
-        token[i] = s.load_wide(&x[i][at.clone()]);
-    }
-    for j in 0..N {
-        let w = s.load_wide(&w[j][at.clone()]);
+    /// Adds the products of part of `M` tokens' rows to their sums, the bits of [`vector::dot_f64`](super::vector::dot_f64).
+    #[inline(always)]
+    fn tile<S: Simd, const M: usize, const N: usize>(
+        &self,
+        s: S,
+        t: usize,
+        chunk: Range<usize>,
+        weights: &[[S::Wide; N]],
+        sums: &mut [[S::Wide; N]; TOKENS],
+    ) {
+        let mut own = [[s.wide_zero(); N]; M];
+        let mut rows = [&self.x[..0]; M];
         for i in 0..M {
-            sums[i][j] = s.wide_fma(token[i], w, sums[i][j]);
+            own[i] = sums[t + i];
+            rows[i] = &self.x[(t + i) * self.width..][chunk.clone()];
         }
+        for (k, weights) in weights.iter().enumerate() {
+            let mut token = [s.wide_zero(); M];
+            for i in 0..M {
+                token[i] = s.load_wide(&rows[i][8 * k..]);
+            }
+            for j in 0..N {
+                for i in 0..M {
+                    own[i][j] = s.wide_fma(token[i], weights[j], own[i][j]);
+                }
+            }
+        }
+        sums[t..t + M].copy_from_slice(&own);
     }
 }
 
@@ -142,7 +153,7 @@ pub(super) fn backward<T: Storage>(cpu: &Cpu<T>, args: Backward<'_, Cpu<T>>) -> 
         let a = &args.dlogits[block * TOKENS * experts..];
         cpu.isa.dispatch(AddProduct { a, strides: (experts, 1), depth: experts, b: args.w, width, c });
     });
-    let rows = experts.div_ceil(2 * cpu.threads.len()).next_multiple_of(MANY_ROWS).min(EXPERTS);
+    let rows = experts.div_ceil(cpu.threads.len()).next_multiple_of(MANY_ROWS).min(EXPERTS);
     cpu.threads.for_each_chunk(args.dw, rows * width, |block, c, _| {
         let a = &args.dlogits[block * rows..];
         cpu.isa.dispatch(AddProduct { a, strides: (1, experts), depth: tokens, b: args.x, width, c });
@@ -150,9 +161,10 @@ pub(super) fn backward<T: Storage>(cpu: &Cpu<T>, args: Backward<'_, Cpu<T>>) -> 
     Ok(())
 }
 
-/// `c_i += sum_k a[i, k] b_k` for rows of `width` elements; `a[i, k]` lies at `i * strides.0 + k * strides.1`.
-/// Blocks of [`DEPTH`] terms are summed in registers and added to `c` in ascending order; all of them at once where `c` would
-/// round every sum.
+/// `c_i += sum_k a[i, k] b_k` for at most [`MOST_ROWS`] rows of `width` elements; `a[i, k]` lies at `i * strides.0 + k * strides.1`.
+///
+/// Two vectors of columns at a time, of which [`DEPTH`] rows of `b` are copied side by side: where `b` lies, rows a power of two
+/// apart push each other out of the cache. Sums over the blocks are f32, in ascending order, and `c` rounds once.
 struct AddProduct<'a, X, Y> {
     a: &'a [f32],
     strides: (usize, usize),
@@ -162,27 +174,47 @@ struct AddProduct<'a, X, Y> {
     c: &'a mut [Y],
 }
 
+/// The columns of one pass over `a`: a copy of their part of `b`, and the sums of all rows.
+struct Columns {
+    b: [f32; 2 * MOST_LANES * DEPTH],
+    sums: [f32; 2 * MOST_LANES * MOST_ROWS],
+}
+
 impl<X: Storage, Y: Storage> Kernel for AddProduct<'_, X, Y> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
+    fn run<S: Simd>(self, s: S) {
         let rows = self.c.len() / self.width;
-        let block = if Y::as_f32(self.c).is_some() { DEPTH } else { self.depth };
-        for start in (0..self.depth).step_by(block) {
-            let depth = start..self.depth.min(start + block);
-            for column in (0..self.width).step_by(2 * S::LANES) {
+        let mut own = Columns { b: [0.0; _], sums: [0.0; _] };
+        for column in (0..self.width).step_by(2 * S::LANES) {
+            let end = self.width.min(column + 2 * S::LANES);
+            let middle = end.min(column + S::LANES);
+            own.sums[..2 * S::LANES * rows].fill(0.0);
+            for start in (0..self.depth).step_by(DEPTH) {
+                let depth = start..self.depth.min(start + DEPTH);
+                for (k, to) in depth.clone().zip(own.b.chunks_exact_mut(2 * S::LANES)) {
+                    let from = &self.b[k * self.width..][..self.width];
+                    s.store(to, s.load_partial(&from[column..middle], 0.0));
+                    s.store(&mut to[S::LANES..], s.load_partial(&from[middle..end], 0.0));
+                }
                 let mut row = 0;
-                while S::LANES == 16 && row + MANY_ROWS <= rows {
-                    self.tile::<S, MANY_ROWS>(s, row, column, depth.clone());
+                while S::LANES == MOST_LANES && row + MANY_ROWS <= rows {
+                    self.tile::<S, MANY_ROWS>(s, row, depth.clone(), &mut own);
                     row += MANY_ROWS;
                 }
                 while row + ROWS <= rows {
-                    self.tile::<S, ROWS>(s, row, column, depth.clone());
+                    self.tile::<S, ROWS>(s, row, depth.clone(), &mut own);
                     row += ROWS;
                 }
                 while row < rows {
-                    self.tile::<S, 1>(s, row, column, depth.clone());
+                    self.tile::<S, 1>(s, row, depth.clone(), &mut own);
                     row += 1;
+                }
+            }
+            for (c, sums) in self.c.chunks_exact_mut(self.width).zip(own.sums.chunks_exact(2 * S::LANES)) {
+                for (at, sums) in [(column..middle, sums), (middle..end, &sums[S::LANES..])] {
+                    let total = s.load_partial(&c[at.clone()], 0.0) + s.load(sums);
+                    s.store_partial(&mut c[at], total);
                 }
             }
         }
@@ -190,29 +222,18 @@ impl<X: Storage, Y: Storage> Kernel for AddProduct<'_, X, Y> {
 }
 
 impl<X: Storage, Y: Storage> AddProduct<'_, X, Y> {
-    /// `R` rows from `row` and two vectors of columns from `column`.
+    /// `R` rows from `row` against the copied columns.
     #[inline(always)]
-    fn tile<S: Simd, const R: usize>(
-        &mut self,
-        s: S,
-        row: usize,
-        column: usize,
-        depth: std::ops::Range<usize>,
-    ) {
-        let end = self.width.min(column + 2 * S::LANES);
-        let middle = end.min(column + S::LANES);
+    fn tile<S: Simd, const R: usize>(&self, s: S, row: usize, depth: Range<usize>, own: &mut Columns) {
+        let sums_at = |i: usize| 2 * S::LANES * (row + i);
         let mut sums = [[s.splat(0.0); 2]; R];
+        for i in 0..R {
+            sums[i] = [s.load(&own.sums[sums_at(i)..]), s.load(&own.sums[sums_at(i) + S::LANES..])];
+        }
         let last = depth.end.saturating_sub(1);
         assert!(depth.is_empty() || (row + R - 1) * self.strides.0 + last * self.strides.1 < self.a.len());
-        let whole = end - column == 2 * S::LANES;
-        for k in depth {
-            let b = &self.b[k * self.width + column..k * self.width + end];
-            let b = match whole {
-                true => [s.load(b), s.load(&b[S::LANES..])],
-                false => {
-                    [s.load_partial(&b[..middle - column], 0.0), s.load_partial(&b[middle - column..], 0.0)]
-                }
-            };
+        for (k, b) in depth.zip(own.b.chunks_exact(2 * S::LANES)) {
+            let b = [s.load(b), s.load(&b[S::LANES..])];
             for i in 0..R {
                 let at = (row + i) * self.strides.0 + k * self.strides.1;
                 // SAFETY: at most the index that was checked, of the last row and the last term.
@@ -221,11 +242,8 @@ impl<X: Storage, Y: Storage> AddProduct<'_, X, Y> {
             }
         }
         for i in 0..R {
-            let c = &mut self.c[(row + i) * self.width..][..self.width];
-            for (at, sum) in [(column..middle, sums[i][0]), (middle..end, sums[i][1])] {
-                let total = s.load_partial(&c[at.clone()], 0.0) + sum;
-                s.store_partial(&mut c[at], total);
-            }
+            s.store(&mut own.sums[sums_at(i)..], sums[i][0]);
+            s.store(&mut own.sums[sums_at(i) + S::LANES..], sums[i][1]);
         }
     }
 }

@@ -209,6 +209,21 @@ pub trait Simd: Copy + Debug + Send + Sync {
     /// `p..p + 8` must be readable.
     unsafe fn load_wide_ptr(self, p: *const f32) -> Self::Wide;
 
+    /// Eight bf16 from `p`, widened.
+    ///
+    /// # Safety
+    /// `p..p + 8` must be readable.
+    #[inline(always)]
+    unsafe fn load_wide_bf16_ptr(self, p: *const bf16) -> Self::Wide {
+        let mut wide = [0.0; 8];
+        for (i, wide) in wide.iter_mut().enumerate() {
+            // SAFETY: the caller's extent.
+            *wide = unsafe { *p.add(i) }.to_f32();
+        }
+        // SAFETY: eight elements are there.
+        unsafe { self.load_wide_ptr(wide.as_ptr()) }
+    }
+
     /// `a * b + c` where the lanes of `a` and `b` were f32: their products are exact in f64, so that it is rounded once with
     /// and without fused instructions.
     fn wide_fma(self, a: Self::Wide, b: Self::Wide, c: Self::Wide) -> Self::Wide;
@@ -219,16 +234,14 @@ pub trait Simd: Copy + Debug + Send + Sync {
     /// The first `min(x.len(), 8)` elements of `x`, widened, zeros after them.
     #[inline(always)]
     fn load_wide<T: Storage>(self, x: &[T]) -> Self::Wide {
+        if x.len() >= 8 {
+            // SAFETY: eight elements are there.
+            return unsafe { T::load_wide_ptr(self, x.as_ptr()) };
+        }
         let mut padded = [0.0; 8];
-        let x = match T::as_f32(x).and_then(<[f32]>::first_chunk::<8>) {
-            Some(full) => full,
-            None => {
-                padded.iter_mut().zip(x).for_each(|(padded, &x)| *padded = x.to_f32());
-                &padded
-            }
-        };
+        padded.iter_mut().zip(x).for_each(|(padded, &x)| *padded = x.to_f32());
         // SAFETY: eight elements are there.
-        unsafe { self.load_wide_ptr(x.as_ptr()) }
+        unsafe { self.load_wide_ptr(padded.as_ptr()) }
     }
 
     /// Transposes an 8 x 8 block: `dst[j * dst_ld + i] = src[i][j]`. The rows need no alignment.

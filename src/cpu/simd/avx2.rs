@@ -200,6 +200,13 @@ impl Simd for Avx2 {
         unsafe { [_mm256_cvtps_pd(_mm_loadu_ps(p)), _mm256_cvtps_pd(_mm_loadu_ps(p.add(4)))] }
     }
     #[inline(always)]
+    unsafe fn load_wide_bf16_ptr(self, p: *const bf16) -> [__m256d; 2] {
+        unsafe {
+            let F(x) = self.load_bf16_ptr(p);
+            [_mm256_cvtps_pd(_mm256_castps256_ps128(x)), _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(x))]
+        }
+    }
+    #[inline(always)]
     fn wide_fma(self, a: [__m256d; 2], b: [__m256d; 2], c: [__m256d; 2]) -> [__m256d; 2] {
         unsafe { [_mm256_fmadd_pd(a[0], b[0], c[0]), _mm256_fmadd_pd(a[1], b[1], c[1])] }
     }

@@ -215,6 +215,13 @@ impl Simd for Avx512 {
         unsafe { _mm512_cvtps_pd(_mm256_loadu_ps(p)) }
     }
     #[inline(always)]
+    unsafe fn load_wide_bf16_ptr(self, p: *const bf16) -> __m512d {
+        unsafe {
+            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
+            _mm512_cvtps_pd(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide)))
+        }
+    }
+    #[inline(always)]
     fn wide_fma(self, a: __m512d, b: __m512d, c: __m512d) -> __m512d {
         unsafe { _mm512_fmadd_pd(a, b, c) }
     }

@@ -36,6 +36,12 @@ pub trait Storage: Real + Table {
     /// `p..p + n` must be readable.
     unsafe fn load_ptr_partial<S: Simd>(s: S, p: *const Self, n: usize) -> S::F;
 
+    /// Eight elements from `p`, which need no alignment, widened to f64.
+    ///
+    /// # Safety
+    /// `p..p + 8` must be readable.
+    unsafe fn load_wide_ptr<S: Simd>(s: S, p: *const Self) -> S::Wide;
+
     /// Writes `LANES` elements to `p`, which needs no alignment.
     ///
     /// # Safety
@@ -78,6 +84,10 @@ impl Storage for f32 {
         unsafe { s.load_ptr_partial(p, n) }
     }
     #[inline(always)]
+    unsafe fn load_wide_ptr<S: Simd>(s: S, p: *const f32) -> S::Wide {
+        unsafe { s.load_wide_ptr(p) }
+    }
+    #[inline(always)]
     unsafe fn store_ptr<S: Simd>(s: S, p: *mut f32, v: S::F) {
         unsafe { s.store_ptr(p, v) }
     }
@@ -118,6 +128,10 @@ impl Storage for bf16 {
             padded.as_mut_ptr().copy_from_nonoverlapping(p, n.min(S::LANES));
             s.load_bf16_ptr(padded.as_ptr())
         }
+    }
+    #[inline(always)]
+    unsafe fn load_wide_ptr<S: Simd>(s: S, p: *const bf16) -> S::Wide {
+        unsafe { s.load_wide_bf16_ptr(p) }
     }
     #[inline(always)]
     unsafe fn store_ptr<S: Simd>(s: S, p: *mut bf16, v: S::F) {

@@ -47,7 +47,7 @@ const LONG: &str = "train.steps=3000";
 const SMOOTHED: [&str; 2] = ["router.smoothing=\"fixed\"", "router.smoothing_width=3"];
 
 /// All arms, baselines first.
-pub const ARMS: [Arm; 13] = [
+pub const ARMS: [Arm; 12] = [
     Arm {
         name: "dense",
         about: "the 4 active experts of width 32 as one block of 128",
@@ -145,14 +145,6 @@ pub const ARMS: [Arm; 13] = [
         name: "emo-redundancy",
         about: "experts that compute alike are penalised",
         set: &["losses.redundancy=0.01"],
-        seeds: 1,
-        subsets: Subsets::Curve,
-        quick: false,
-    },
-    Arm {
-        name: "emo-until",
-        about: "the last tenth of the steps without pools",
-        set: &["router.pool_until=0.9"],
         seeds: 1,
         subsets: Subsets::Curve,
         quick: false,
