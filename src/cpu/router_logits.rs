@@ -11,16 +11,14 @@ use crate::ops::router_logits::{Backward, Forward, Shape};
 use super::Cpu;
 use super::simd::{Kernel, Simd, Storage};
 
-/// Tokens of a task: what is widened or copied for one tile of experts or columns serves all of them.
+/// Tokens of a forward task: what is widened for one panel of experts serves all of them.
 const TOKENS: usize = 32;
 /// Elements of a row whose weights are widened at a time: with six rows 12 KiB, which stay in the first cache.
 const CHUNK: usize = 256;
-/// Most experts of a task of the weight's gradient.
-const EXPERTS: usize = 64;
 /// Terms of a backward tile that are copied at a time: 128 rows of two vectors are 16 KiB.
 const DEPTH: usize = 128;
-/// Most rows of a backward task.
-const MOST_ROWS: usize = if TOKENS > EXPERTS { TOKENS } else { EXPERTS };
+/// Most rows of a backward task: what is copied for one tile of columns serves all of them.
+const MOST_ROWS: usize = 128;
 /// Lanes of the widest vector, of which a backward tile has two.
 const MOST_LANES: usize = 16;
 /// Rows of a backward register tile, and of one where there are 32 registers.
@@ -128,18 +126,36 @@ impl<T: Storage> Logits<'_, T> {
             own[i] = sums[t + i];
             rows[i] = &self.x[(t + i) * self.width..][chunk.clone()];
         }
-        for (k, weights) in weights.iter().enumerate() {
-            let mut token = [s.wide_zero(); M];
+        let (whole, last) = weights.split_at(chunk.len() / 8);
+        let mut token = [s.wide_zero(); M];
+        for (k, weights) in whole.iter().enumerate() {
             for i in 0..M {
-                token[i] = s.load_wide(&rows[i][8 * k..]);
+                // SAFETY: k is below the number of whole vectors of eight in the rows, which are as long as the chunk.
+                token[i] = unsafe { T::load_wide_ptr(s, rows[i].as_ptr().add(8 * k)) };
             }
-            for j in 0..N {
-                for i in 0..M {
-                    own[i][j] = s.wide_fma(token[i], weights[j], own[i][j]);
-                }
+            add_products(s, &token, weights, &mut own);
+        }
+        if let Some(weights) = last.first() {
+            for i in 0..M {
+                token[i] = s.load_wide(&rows[i][8 * whole.len()..]);
             }
+            add_products(s, &token, weights, &mut own);
         }
         sums[t..t + M].copy_from_slice(&own);
+    }
+}
+
+#[inline(always)]
+fn add_products<S: Simd, const M: usize, const N: usize>(
+    s: S,
+    tokens: &[S::Wide; M],
+    weights: &[S::Wide; N],
+    sums: &mut [[S::Wide; N]; M],
+) {
+    for j in 0..N {
+        for i in 0..M {
+            sums[i][j] = s.wide_fma(tokens[i], weights[j], sums[i][j]);
+        }
     }
 }
 
@@ -149,11 +165,13 @@ pub(super) fn backward<T: Storage>(cpu: &Cpu<T>, args: Backward<'_, Cpu<T>>) -> 
     if tokens * width * experts == 0 {
         return Ok(());
     }
-    cpu.threads.for_each_chunk(args.dx, TOKENS * width, |block, c, _| {
-        let a = &args.dlogits[block * TOKENS * experts..];
+    let fair = |rows: usize| rows.div_ceil(cpu.threads.len()).next_multiple_of(MANY_ROWS).min(MOST_ROWS);
+    let rows = fair(tokens);
+    cpu.threads.for_each_chunk(args.dx, rows * width, |block, c, _| {
+        let a = &args.dlogits[block * rows * experts..];
         cpu.isa.dispatch(AddProduct { a, strides: (experts, 1), depth: experts, b: args.w, width, c });
     });
-    let rows = experts.div_ceil(cpu.threads.len()).next_multiple_of(MANY_ROWS).min(EXPERTS);
+    let rows = fair(experts);
     cpu.threads.for_each_chunk(args.dw, rows * width, |block, c, _| {
         let a = &args.dlogits[block * rows..];
         cpu.isa.dispatch(AddProduct { a, strides: (1, experts), depth: tokens, b: args.x, width, c });
