@@ -5,6 +5,7 @@
 
 mod arms;
 mod document;
+mod language;
 mod modules;
 mod pair;
 mod plot;
@@ -74,7 +75,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     let most = chosen.iter().map(|arm| seeds(arm)).max().unwrap_or(0);
     let mut results: Vec<(&'static Arm, Vec<Measured>)> =
         chosen.iter().map(|&arm| (arm, Vec::new())).collect();
-    let written = Pages { tool: &tool, out, command: command(options), domains: &text.domains, options };
+    let written = Pages { tool: &tool, out, command: command(options), text: &text, options };
     for seed in 0..most {
         for at in 0..results.len() {
             let arm = results[at].0;
@@ -97,7 +98,7 @@ struct Pages<'a> {
     tool: &'a tool::Tool,
     out: PathBuf,
     command: String,
-    domains: &'a [String],
+    text: &'a text::Text,
     options: &'a Options,
 }
 
@@ -105,7 +106,12 @@ impl Pages<'_> {
     /// Writes what was measured until now.
     fn write(&self, results: &Results) -> Result<(), String> {
         let measured: Vec<_> = results.iter().filter(|(_, runs)| !runs.is_empty()).cloned().collect();
-        let setting = Setting { command: &self.command, machine: &machine(), domains: self.domains };
+        let setting = Setting {
+            command: &self.command,
+            machine: &machine(),
+            domains: &self.text.domains,
+            left_out: &self.text.left_out,
+        };
         let pages = if self.options.purpose == Purpose::Sweep {
             vec![("sweep.md", sweep::page(&measured, &setting))]
         } else {

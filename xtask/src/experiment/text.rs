@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use super::language::{LeftOut, without_foreign};
 use super::tool::Tool;
 
 /// Documents of each domain to choose experts by.
@@ -14,13 +15,17 @@ const TUNE_BYTES: usize = 250_000;
 /// Tokens of the vocabulary.
 const VOCABULARY: usize = 4096;
 /// Parts: what is trained on, chosen by, tuned on, validated on in training, and measured on at last.
-pub const PARTS: [&str; 5] = ["train", "select", "tune", "valid", "test"];
+const PARTS: [&str; 5] = ["train", "select", "tune", "valid", "test"];
+/// What is measured on at last but for documents in another language than their domain's.
+pub const OWN_LANGUAGE: &str = "test-own-language";
 
 /// Shards of every part, by name.
 pub struct Text {
     folder: PathBuf,
     /// The domains, in alphabetical order.
     pub domains: Vec<String>,
+    /// What [`OWN_LANGUAGE`] lacks.
+    pub left_out: BTreeMap<String, LeftOut>,
 }
 
 impl Text {
@@ -64,8 +69,10 @@ impl Text {
                 &path(&tokenizer),
             ])?;
         }
-        for part in PARTS {
-            let (shards, jsonl) = (folder.join(part), path(&folder.join(format!("{part}.jsonl"))));
+        let lines = |part: &str| folder.join(format!("{part}.jsonl"));
+        let left_out = without_foreign(&lines("test"), &lines(OWN_LANGUAGE))?;
+        for part in PARTS.into_iter().chain([OWN_LANGUAGE]) {
+            let (shards, jsonl) = (folder.join(part), path(&lines(part)));
             if !shards.join("manifest.json").exists() {
                 let (tokenizer, out) = (path(&tokenizer), path(&shards));
                 tool.run(&[
@@ -81,7 +88,7 @@ impl Text {
                 ])?;
             }
         }
-        Ok(Self { folder: folder.to_path_buf(), domains: names })
+        Ok(Self { folder: folder.to_path_buf(), domains: names, left_out })
     }
 }
 
