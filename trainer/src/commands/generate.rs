@@ -9,6 +9,7 @@ use emo::Backend;
 use serde::Serialize;
 
 use super::device::{self, Start, Work};
+use crate::bench::memory::Mark;
 use crate::checkpoint::{folder, hf, tokenizer};
 use crate::cli::{Generate, Pool};
 use crate::data::Tokenizer;
@@ -30,6 +31,8 @@ struct Generated<'a> {
     prompt_ms: f64,
     /// Mean time of a token after the first, which the prompt's pass gives.
     ms_per_token: Option<f64>,
+    /// The most memory that model and text took, as the system counts resident pages; none where it does not.
+    peak_memory_bytes: Option<u64>,
     checkpoint: PathBuf,
 }
 
@@ -67,6 +70,8 @@ fn generate<B: Backend>(backend: Arc<B>, args: &Generate, mut sampler: Sampler) 
     let checkpoint = folder::find(&args.checkpoint)?;
     let (config, _) = hf::read_config(&checkpoint)?;
     let tokenizer = tokenizer::of(&checkpoint, args.tokenizer.as_deref(), &config)?;
+    // Only `--json` tells it: looking costs little, but nothing that people wait for should look.
+    let mark = args.json.then(Mark::set).flatten();
     let prompt = prompt(&args.prompt, &tokenizer, &config)?;
     let pool = pool_size(args, &config)?;
     let longest = config.max_positions.min(prompt.len().saturating_add(args.tokens));
@@ -130,9 +135,18 @@ fn generate<B: Backend>(backend: Arc<B>, args: &Generate, mut sampler: Sampler) 
     text += &end;
     if args.json {
         let prompt_tokens = prompt.len();
-        let prompt = &args.prompt;
-        let generated =
-            Generated { prompt, text, prompt_tokens, tokens, stop, prompt_ms, ms_per_token, checkpoint };
+        let (prompt, peak_memory_bytes) = (&args.prompt, mark.and_then(Mark::peak));
+        let generated = Generated {
+            prompt,
+            text,
+            prompt_tokens,
+            tokens,
+            stop,
+            prompt_ms,
+            ms_per_token,
+            peak_memory_bytes,
+            checkpoint,
+        };
         out!("{}", serde_json::to_string(&generated).unwrap_or_default());
         return Ok(());
     }

@@ -240,6 +240,10 @@ fn the_command_stops_at_the_end_of_a_document_at_the_positions_and_at_the_tokens
         (&ended["stop"], &ended["tokens"], &ended["text"]),
         (&"end_of_document".into(), &0.into(), &"".into())
     );
+    if cfg!(target_os = "linux") {
+        let bytes = ended["peak_memory_bytes"].as_u64().unwrap();
+        assert!((1..1 << 30).contains(&bytes), "a model of a few thousand parameters: {bytes}");
+    }
 
     checkpoint(&place.path("never"), "ab", false);
     let text = succeed(place.trainer().args([

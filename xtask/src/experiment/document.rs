@@ -288,12 +288,20 @@ fn table_c(results: &Results) -> String {
 
 fn table_d(results: &Results) -> String {
     let mut out =
-        "## D. What a subset costs to run\n\nOne thread, 128 tokens after a short prompt.\n\n".to_owned();
-    head(&mut out, &["arm", "kept", "ms a token", "file, MB"]);
+        "## D. What a subset costs to run\n\nOne thread, f32, 128 tokens after a short prompt. Memory is what model and text take, in resident \
+        pages; the program and its tokenizer are not in it.\n\n".to_owned();
+    head(&mut out, &["arm", "kept", "ms a token", "memory, MB", "file, MB"]);
     for (arm, runs) in results {
-        for (keep, speed, bytes) in runs.first().map(|run| run.sizes.as_slice()).unwrap_or_default() {
-            let size = format!("{:.1}", *bytes as f64 / 1e6);
-            row(&mut out, [format!("`{}`", arm.name), keep.clone(), format!("{speed:.2}"), size]);
+        for cost in runs.first().map(|run| run.costs.as_slice()).unwrap_or_default() {
+            let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
+            let cells = [
+                format!("`{}`", arm.name),
+                cost.keep.clone(),
+                cost.ms_per_token.map_or("-".into(), |ms| format!("{ms:.2}")),
+                cost.memory_bytes.map_or("-".into(), megabytes),
+                megabytes(cost.file_bytes),
+            ];
+            row(&mut out, cells);
         }
     }
     out + "\n"

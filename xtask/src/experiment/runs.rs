@@ -70,10 +70,21 @@ pub struct Measured {
     pub effects: Vec<Effect>,
     /// `trainer analyse`.
     pub analysis: Value,
-    /// `(share kept, ms a token, bytes of the file)`.
-    pub sizes: Vec<(String, f64, u64)>,
+    /// What a subset costs to run.
+    pub costs: Vec<Cost>,
     /// Seconds of training, all parts together, and tokens.
     pub training: (f64, u64),
+}
+
+/// What it costs to continue a text with some of the experts.
+#[derive(Debug, Clone)]
+pub struct Cost {
+    /// The share that is kept.
+    pub keep: String,
+    pub ms_per_token: Option<f64>,
+    /// The most memory that model and text took, tokenizer and program left out.
+    pub memory_bytes: Option<u64>,
+    pub file_bytes: u64,
 }
 
 impl<'a> Run<'a> {
@@ -184,7 +195,7 @@ impl<'a> Run<'a> {
         if self.subsets == Subsets::All {
             found.tuned = self.tune(tool, text)?;
             found.effects = modules::effects(self, tool, text, &found.full, self.purpose)?;
-            found.sizes = self.sizes(tool, text)?;
+            found.costs = self.costs(tool, text)?;
         }
         Ok(found)
     }
@@ -264,20 +275,25 @@ impl<'a> Run<'a> {
         Ok(found)
     }
 
-    fn sizes(&self, tool: &Tool, text: &Text) -> Result<Vec<(String, f64, u64)>, String> {
+    fn costs(&self, tool: &Tool, text: &Text) -> Result<Vec<Cost>, String> {
         let domain = &text.domains[0];
         let mut found = Vec::new();
         for keep in std::iter::once("100%").chain(KEEP) {
             let model = self.prune(tool, text, domain, keep)?;
             let path = model.display().to_string();
-            let speed = tool.measure(
-                &self.path(&format!("{}.speed.json", keep.trim_end_matches('%'))),
+            let generated = tool.measure(
+                &self.path(&format!("{}.cost.json", keep.trim_end_matches('%'))),
                 &["generate", "--checkpoint", &path, "--prompt", "The", "--tokens", "128", "--threads", "1"],
             )?;
             let weights = model.join("model.safetensors");
-            let bytes =
+            let file_bytes =
                 fs::metadata(&weights).map_err(|error| format!("{}: {error}", weights.display()))?.len();
-            found.push((keep.to_owned(), speed["ms_per_token"].as_f64().unwrap_or(f64::NAN), bytes));
+            found.push(Cost {
+                keep: keep.to_owned(),
+                ms_per_token: generated["ms_per_token"].as_f64(),
+                memory_bytes: generated["peak_memory_bytes"].as_u64(),
+                file_bytes,
+            });
         }
         Ok(found)
     }
