@@ -1,9 +1,9 @@
 """Trains the network of the preset `bench-olmoe` in PyTorch and prints one JSON line with its median step time.
 
 The same sizes, data shape and optimiser as `trainer pretrain bench-olmoe`: d 256, 4 layers, 4 heads, sequence 256, batch 8,
-vocabulary 4096, 32 experts top-4 of width 128, AdamW, clipping at 1. In f32; with products in bf16 by autocast, parameters f32; or with
-everything in bf16, moments of the optimiser included, which is faster and less exact than ours (bf16 with f32 masters and moments). Run it through scripts/compare-pytorch, which makes the
-virtual environment and alternates the two programs.
+vocabulary 4096, 32 experts top-4 of width 128, AdamW, clipping at 1. In f32; with products in bf16 by autocast and parameters
+in f32; or with everything in bf16, moments of the optimiser included, which is less exact than ours (f32 masters and moments).
+Run it through scripts/compare-pytorch, which makes the virtual environment and alternates the programs.
 """
 
 import json

@@ -11,10 +11,8 @@ use crate::ops::router_logits::{Backward, Forward, Shape};
 use super::Cpu;
 use super::simd::{Kernel, Simd, Storage};
 
-/// Tokens of a forward task: what is widened for one panel of experts serves all of them.
+/// Tokens of a forward task, whose rows stay in cache while the weights stream by.
 const TOKENS: usize = 32;
-/// Elements of a row whose weights are widened at a time: with six rows 12 KiB, which stay in the first cache.
-const CHUNK: usize = 256;
 /// Terms of a backward tile that are copied at a time: 128 rows of two vectors are 16 KiB.
 const DEPTH: usize = 128;
 /// Most rows of a backward task: what is copied for one tile of columns serves all of them.
@@ -77,84 +75,56 @@ impl<T: Storage> Logits<'_, T> {
         }
     }
 
-    /// `N` experts from `e` against all tokens, `M` at a time: the weights are widened once for all of them.
+    /// `N` experts from `e` against all tokens, `M` at a time.
     #[inline(always)]
     fn panel<S: Simd, const M: usize, const N: usize>(&mut self, s: S, e: usize) {
         let tokens = self.logits.len() / self.experts;
-        let mut weights = [[s.wide_zero(); N]; CHUNK / 8];
-        let mut sums = [[s.wide_zero(); N]; TOKENS];
-        for start in (0..self.width).step_by(CHUNK) {
-            let chunk = start..self.width.min(start + CHUNK);
-            let vectors = chunk.len().div_ceil(8);
-            // Plain loops: closures of array methods are not always compiled for the instruction set.
+        let mut t = 0;
+        while t + M <= tokens {
+            self.tile::<S, M, N>(s, t, e);
+            t += M;
+        }
+        while t < tokens {
+            self.tile::<S, 1, N>(s, t, e);
+            t += 1;
+        }
+    }
+
+    /// `M` tokens from `t` and `N` experts from `e`, the bits of [`vector::dot_f64`](super::vector::dot_f64).
+    #[inline(always)]
+    fn tile<S: Simd, const M: usize, const N: usize>(&mut self, s: S, t: usize, e: usize) {
+        let width = self.width;
+        // Plain loops: closures of array methods are not always compiled for the instruction set.
+        let (mut x, mut w) = ([&self.x[..0]; M], [&self.w[..0]; N]);
+        for i in 0..M {
+            x[i] = &self.x[(t + i) * width..][..width];
+        }
+        for j in 0..N {
+            w[j] = &self.w[(e + j) * width..][..width];
+        }
+        let (mut tokens, mut sums) = ([s.wide_zero(); M], [[s.wide_zero(); N]; M]);
+        let whole = width - width % 8;
+        for at in (0..whole).step_by(8) {
+            for i in 0..M {
+                // SAFETY: `at + 8 <= whole <= width`, the length of the row.
+                tokens[i] = unsafe { T::load_wide_ptr(s, x[i].as_ptr().add(at)) };
+            }
             for j in 0..N {
-                let w = &self.w[(e + j) * self.width..][chunk.clone()];
-                for k in 0..vectors {
-                    weights[k][j] = s.load_wide(&w[8 * k..]);
+                // SAFETY: as above.
+                let weights = unsafe { s.load_wide_ptr(w[j].as_ptr().add(at)) };
+                for i in 0..M {
+                    sums[i][j] = s.wide_fma(tokens[i], weights, sums[i][j]);
                 }
             }
-            let mut t = 0;
-            while t + M <= tokens {
-                self.tile::<S, M, N>(s, t, chunk.clone(), &weights[..vectors], &mut sums);
-                t += M;
-            }
-            while t < tokens {
-                self.tile::<S, 1, N>(s, t, chunk.clone(), &weights[..vectors], &mut sums);
-                t += 1;
-            }
         }
-        for t in 0..tokens {
+        for i in 0..M {
             for j in 0..N {
-                self.logits[t * self.experts + e + j] = s.wide_reduce_add(sums[t][j]) as f32;
+                if whole < width {
+                    let (x, w) = (s.load_wide(&x[i][whole..]), s.load_wide(&w[j][whole..]));
+                    sums[i][j] = s.wide_fma(x, w, sums[i][j]);
+                }
+                self.logits[(t + i) * self.experts + e + j] = s.wide_reduce_add(sums[i][j]) as f32;
             }
-        }
-    }
-
-    /// Adds the products of part of `M` tokens' rows to their sums, the bits of [`vector::dot_f64`](super::vector::dot_f64).
-    #[inline(always)]
-    fn tile<S: Simd, const M: usize, const N: usize>(
-        &self,
-        s: S,
-        t: usize,
-        chunk: Range<usize>,
-        weights: &[[S::Wide; N]],
-        sums: &mut [[S::Wide; N]; TOKENS],
-    ) {
-        let mut own = [[s.wide_zero(); N]; M];
-        let mut rows = [&self.x[..0]; M];
-        for i in 0..M {
-            own[i] = sums[t + i];
-            rows[i] = &self.x[(t + i) * self.width..][chunk.clone()];
-        }
-        let (whole, last) = weights.split_at(chunk.len() / 8);
-        let mut token = [s.wide_zero(); M];
-        for (k, weights) in whole.iter().enumerate() {
-            for i in 0..M {
-                // SAFETY: k is below the number of whole vectors of eight in the rows, which are as long as the chunk.
-                token[i] = unsafe { T::load_wide_ptr(s, rows[i].as_ptr().add(8 * k)) };
-            }
-            add_products(s, &token, weights, &mut own);
-        }
-        if let Some(weights) = last.first() {
-            for i in 0..M {
-                token[i] = s.load_wide(&rows[i][8 * whole.len()..]);
-            }
-            add_products(s, &token, weights, &mut own);
-        }
-        sums[t..t + M].copy_from_slice(&own);
-    }
-}
-
-#[inline(always)]
-fn add_products<S: Simd, const M: usize, const N: usize>(
-    s: S,
-    tokens: &[S::Wide; M],
-    weights: &[S::Wide; N],
-    sums: &mut [[S::Wide; N]; M],
-) {
-    for j in 0..N {
-        for i in 0..M {
-            sums[i][j] = s.wide_fma(tokens[i], weights[j], sums[i][j]);
         }
     }
 }

@@ -218,7 +218,7 @@ pub trait Simd: Copy + Debug + Send + Sync {
         let mut wide = [0.0; 8];
         for (i, wide) in wide.iter_mut().enumerate() {
             // SAFETY: the caller's extent.
-            *wide = unsafe { *p.add(i) }.to_f32();
+            *wide = Storage::to_f32(unsafe { *p.add(i) });
         }
         // SAFETY: eight elements are there.
         unsafe { self.load_wide_ptr(wide.as_ptr()) }

@@ -106,12 +106,7 @@ impl Pages<'_> {
     /// Writes what was measured until now.
     fn write(&self, results: &Results) -> Result<(), String> {
         let measured: Vec<_> = results.iter().filter(|(_, runs)| !runs.is_empty()).cloned().collect();
-        let setting = Setting {
-            command: &self.command,
-            machine: &machine(),
-            domains: &self.text.domains,
-            left_out: &self.text.left_out,
-        };
+        let setting = Setting { command: &self.command, machine: &machine(), text: self.text };
         let pages = if self.options.purpose == Purpose::Sweep {
             vec![("sweep.md", sweep::page(&measured, &setting))]
         } else {

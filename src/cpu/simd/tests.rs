@@ -143,8 +143,8 @@ fn lanes() {
     Isa::available().for_each(|isa| isa.dispatch(Lanes));
 }
 
-struct Wide<'a>(&'a [f32], &'a [f32]);
-impl Kernel for Wide<'_> {
+struct Wide<'a, T>(&'a [T], &'a [f32]);
+impl<T: Storage> Kernel for Wide<'_, T> {
     type Output = f64;
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> f64 {
@@ -161,6 +161,8 @@ fn sums_in_f64_have_the_same_bits_everywhere() {
     let value = |i: usize| ((i * 2_654_435_761) % 1_000_003) as f32 / 7919.0 - 63.0;
     for len in [0, 1, 7, 8, 9, 16, 1001] {
         let (x, y): (Vec<f32>, Vec<f32>) = (0..len).map(|i| (value(i), value(i + 17))).unzip();
+        let halves: Vec<bf16> = x.iter().map(|&x| bf16::from_f32(x)).collect();
+        let widened: Vec<f32> = halves.iter().map(|x| x.to_f32()).collect();
         let mut lanes = [0.0f64; 8];
         for i in 0..len {
             lanes[i % 8] += f64::from(x[i]) * f64::from(y[i]);
@@ -169,6 +171,11 @@ fn sums_in_f64_have_the_same_bits_everywhere() {
         let exact = ((a + e) + (c + g)) + ((b + f) + (d + h));
         for isa in Isa::available() {
             assert_eq!(isa.dispatch(Wide(&x, &y)).to_bits(), exact.to_bits(), "{isa:?}, {len} elements");
+            assert_eq!(
+                isa.dispatch(Wide(&halves, &y)).to_bits(),
+                isa.dispatch(Wide(&widened, &y)).to_bits(),
+                "{isa:?}, {len} bf16"
+            );
         }
     }
 }

@@ -61,6 +61,14 @@ pub struct Analysis {
     pub clusters: Option<Clusters>,
 }
 
+impl Analysis {
+    /// Mean over the layers that have the value.
+    pub(crate) fn mean(&self, value: impl Fn(&LayerAnalysis) -> Option<f64>) -> Option<f64> {
+        let values: Vec<f64> = self.layers.iter().filter_map(value).collect();
+        if values.is_empty() { None } else { Some(values.iter().sum::<f64>() / values.len() as f64) }
+    }
+}
+
 /// What an analysis read.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SampleSummary {

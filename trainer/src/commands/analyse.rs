@@ -221,12 +221,7 @@ fn analyse<B: Backend>(backend: &Arc<B>, args: &Analyse) -> Result<()> {
         information_by_lot: mean(|layer| layer.information.by_lot),
         effective_experts: mean(|layer| layer.effective_experts.mean),
         jitter: mean(|layer| layer.jitter.mean),
-        domain_similarity: analysis
-            .layers
-            .iter()
-            .map(|layer| layer.similarity.mean_cosine())
-            .sum::<Option<f64>>()
-            .map(|sum| sum / analysis.layers.len() as f64),
+        domain_similarity: analysis.mean(|layer| layer.similarity.mean_cosine()),
         silhouette: clusters.map(|clusters| clusters.silhouette),
         calinski_harabasz: clusters.and_then(|clusters| clusters.calinski_harabasz),
         davies_bouldin: clusters.and_then(|clusters| clusters.davies_bouldin),

@@ -70,7 +70,7 @@ fn generate<B: Backend>(backend: Arc<B>, args: &Generate, mut sampler: Sampler) 
     let checkpoint = folder::find(&args.checkpoint)?;
     let (config, _) = hf::read_config(&checkpoint)?;
     let tokenizer = tokenizer::of(&checkpoint, args.tokenizer.as_deref(), &config)?;
-    // Only `--json` tells it: looking costs little, but nothing that people wait for should look.
+    // Only `--json` tells it.
     let mark = args.json.then(Mark::set).flatten();
     let prompt = prompt(&args.prompt, &tokenizer, &config)?;
     let pool = pool_size(args, &config)?;

@@ -42,7 +42,7 @@ const RAW: &str = "router.normalise=\"none\"";
 /// Experts of twice the width.
 const WIDE: &str = "model.expert_width=64";
 /// Twice the steps of the sweep: the experiment's.
-const LONG: &str = "train.steps=3000";
+pub const LONG: &str = "train.steps=3000";
 /// Causal box filter over three tokens.
 const SMOOTHED: [&str; 2] = ["router.smoothing=\"fixed\"", "router.smoothing_width=3"];
 

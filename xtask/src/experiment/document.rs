@@ -9,6 +9,7 @@ use super::modules::Touch;
 use super::pair::Pair;
 use super::runs::{KEEP, Measured};
 use super::statistics::{self, Kind, Spread, full, over, rise, rises, words};
+use super::text::Text;
 
 /// An arm and its runs, one a seed.
 pub type Results = [(&'static Arm, Vec<Measured>)];
@@ -17,9 +18,7 @@ pub type Results = [(&'static Arm, Vec<Measured>)];
 pub struct Setting<'a> {
     pub command: &'a str,
     pub machine: &'a str,
-    pub domains: &'a [String],
-    /// What text measured on is in another language than its domain's.
-    pub left_out: &'a BTreeMap<String, LeftOut>,
+    pub text: &'a Text,
 }
 
 /// The page.
@@ -35,8 +34,8 @@ pub fn page(results: &Results, setting: &Setting<'_>, models: Option<&Pair>) -> 
         setting.command, setting.machine
     );
     page += &arms(results);
-    page += &verdicts(results, setting.left_out);
-    page += &table_a(results, setting.domains);
+    page += &verdicts(results, &setting.text.left_out);
+    page += &table_a(results, &setting.text.domains);
     page += &table_b(results);
     page += &table_c(results);
     page += &table_d(results);
@@ -288,8 +287,9 @@ fn table_c(results: &Results) -> String {
 
 fn table_d(results: &Results) -> String {
     let mut out =
-        "## D. What a subset costs to run\n\nOne thread, f32, 128 tokens after a short prompt. Memory is what model and text take, in resident \
-        pages; the program and its tokenizer are not in it.\n\n".to_owned();
+        "## D. What a subset costs to run\n\nOne thread, f32, 128 tokens after a short prompt. Memory is what model and text \
+         take, in resident pages; the program and its tokenizer are not in it.\n\n"
+            .to_owned();
     head(&mut out, &["arm", "kept", "ms a token", "memory, MB", "file, MB"]);
     for (arm, runs) in results {
         for cost in runs.first().map(|run| run.costs.as_slice()).unwrap_or_default() {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use serde_json::Value;
 use whatlang::{Lang, detect};
+
+use super::text::each_document;
 
 /// What was left out of a domain, and what it has in all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,31 +35,22 @@ fn foreign(domain: &str, text: &str) -> bool {
 
 /// Copies the lines of `from` but for foreign documents to `to`, and says what was left out of the domains that had any.
 pub fn without_foreign(from: &Path, to: &Path) -> Result<BTreeMap<String, LeftOut>, String> {
-    let failed = |path: &Path| {
-        let path = path.display().to_string();
-        move |error: std::io::Error| format!("{path}: {error}")
-    };
-    let mut left_out: BTreeMap<String, LeftOut> = BTreeMap::new();
     let draft = to.with_extension("draft");
-    let mut out = BufWriter::new(File::create(&draft).map_err(failed(&draft))?);
-    for line in BufReader::new(File::open(from).map_err(failed(from))?).lines() {
-        let line = line.map_err(failed(from))?;
-        let json: Value =
-            serde_json::from_str(&line).map_err(|error| format!("{}: {error}", from.display()))?;
-        let (domain, text) =
-            (json["domain"].as_str().unwrap_or_default(), json["text"].as_str().unwrap_or_default());
+    let failed = |error: std::io::Error| format!("{}: {error}", draft.display());
+    let mut left_out: BTreeMap<String, LeftOut> = BTreeMap::new();
+    let mut out = BufWriter::new(File::create(&draft).map_err(failed)?);
+    each_document(from, |line, domain, text| {
         let count = left_out.entry(domain.to_owned()).or_default();
         count.of_documents += 1;
         count.of_bytes += text.len();
         if foreign(domain, text) {
             count.documents += 1;
             count.bytes += text.len();
-        } else {
-            writeln!(out, "{line}").map_err(failed(&draft))?;
+            return Ok(());
         }
-    }
-    out.flush().map_err(failed(&draft))?;
-    std::fs::rename(&draft, to).map_err(failed(to))?;
+        writeln!(out, "{line}")
+    })?;
+    out.flush().and_then(|()| std::fs::rename(&draft, to)).map_err(failed)?;
     left_out.retain(|_, count| count.documents > 0);
     Ok(left_out)
 }

@@ -1,22 +1,23 @@
 //! docs/sweep.md: recipes in short runs, on the text to validate on.
 
+use super::arms::{Arm, LONG};
 use super::document::{Results, Setting, behind, head, row, runs_of};
 use super::runs::KEEP;
 use super::statistics::{Kind, full, over, pool_costs, rise, rises, words};
 
 /// The arm that another is held against: the ordinary mixture of as many steps.
-fn base(name: &str) -> &'static str {
-    if name.ends_with("-long") { "standard-long" } else { "standard" }
+fn base(arm: &Arm) -> &'static str {
+    if arm.set.contains(&LONG) { "standard-long" } else { "standard" }
 }
 
 /// The page.
 pub fn page(results: &Results, setting: &Setting<'_>) -> String {
     let mut out = format!(
         "# The sweep behind the experiment\n\n\
-         Written by `{}` on {}: preset `modularity`, one seed, 1500 steps where no other number is named, measured on the text to validate on (the experiment's \
-         text to test on was not looked at). `full` is the whole model without pools, in bits per byte, and against \
-         `standard`, or `standard-long` after as many steps; `pools of 31` the same with pools chosen by a document's first 64 tokens; then the rise of the loss with a share \
-         of the experts kept, layer-wise from five documents, percent; last the eighth of the experts against the same \
+         Written by `{}` on {}: preset `modularity`, one seed, 1500 steps where no other number is named, \
+         measured on the text to validate on (the experiment's text to test on was not looked at). `full` is the whole model without pools, in bits per byte, and against \
+         `standard`, or `standard-long` after as many steps; `pools of 31` the same with pools chosen by a \
+         document's first 64 tokens; then the rise of the loss with a share of the experts kept, layer-wise from five documents, percent; last the eighth of the experts against the same \
          whole mixture. One seed each: a few tenths of a percent are no difference.\n\n",
         setting.command, setting.machine
     );
@@ -25,7 +26,7 @@ pub fn page(results: &Results, setting: &Setting<'_>) -> String {
     cells.push("12.5% against `standard`");
     head(&mut out, &cells);
     for (arm, runs) in results {
-        let behind = behind(runs, runs_of(results, base(arm.name)));
+        let behind = behind(runs, runs_of(results, base(arm)));
         let percent =
             |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{:+.2}", 100.0 * value));
         let pools = runs.first().map(pool_costs).unwrap_or_default();

@@ -114,6 +114,24 @@ fn part_of(taken: &mut Taken, bytes: usize) -> &'static str {
     }
 }
 
+/// Calls `f` with every line of a file of JSON lines, its domain and its text.
+pub fn each_document(
+    path: &Path,
+    mut f: impl FnMut(&str, &str, &str) -> std::io::Result<()>,
+) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    for line in BufReader::new(File::open(path).map_err(failed)?).lines() {
+        let line = line.map_err(failed)?;
+        let json: serde_json::Value =
+            serde_json::from_str(&line).map_err(|error| format!("{}: {error}", path.display()))?;
+        let (Some(domain), Some(text)) = (json["domain"].as_str(), json["text"].as_str()) else {
+            return Err(format!("{}: a line without `domain` or `text`", path.display()));
+        };
+        f(&line, domain, text).map_err(failed)?;
+    }
+    Ok(())
+}
+
 /// Writes the parts as JSON lines and returns the domains.
 fn split(train: &Path, held_out: &Path, folder: &Path) -> Result<Vec<String>, String> {
     let mut taken: BTreeMap<String, Taken> = BTreeMap::new();
@@ -124,14 +142,7 @@ fn split(train: &Path, held_out: &Path, folder: &Path) -> Result<Vec<String>, St
         writers.insert(part, BufWriter::new(file));
     }
     for (path, is_held_out) in [(train, false), (held_out, true)] {
-        let failed = |error: std::io::Error| format!("{}: {error}", path.display());
-        for line in BufReader::new(File::open(path).map_err(failed)?).lines() {
-            let line = line.map_err(failed)?;
-            let json: serde_json::Value =
-                serde_json::from_str(&line).map_err(|error| format!("{}: {error}", path.display()))?;
-            let (Some(domain), Some(text)) = (json["domain"].as_str(), json["text"].as_str()) else {
-                return Err(format!("{}: a line without `domain` or `text`", path.display()));
-            };
+        each_document(path, |line, domain, text| {
             let taken = taken.entry(domain.to_owned()).or_default();
             let part = if is_held_out {
                 taken.held_out += 1;
@@ -139,10 +150,8 @@ fn split(train: &Path, held_out: &Path, folder: &Path) -> Result<Vec<String>, St
             } else {
                 part_of(taken, text.len())
             };
-            if let Some(writer) = writers.get_mut(part) {
-                writeln!(writer, "{line}").map_err(failed)?;
-            }
-        }
+            writers.get_mut(part).map_or(Ok(()), |writer| writeln!(writer, "{line}"))
+        })?;
     }
     for (part, mut writer) in writers {
         writer.flush().map_err(|error| format!("{part}.jsonl: {error}"))?;

@@ -17,31 +17,31 @@ const FIGURES: [Figure; 10] = [
     Figure {
         name: "information",
         note: "bits that the domain tells about the expert, mean of the layers, less what chance grouping gives",
-        value: |model| mean(model, |layer| Some(layer.information.bits - layer.information.by_lot)),
+        value: |model| model.mean(|layer| Some(layer.information.bits - layer.information.by_lot)),
         decimals: 3,
     },
     Figure {
         name: "domain similarity",
         note: "cosine of two domains' use of experts, mean of pairs and layers; lower is more modular",
-        value: |model| mean(model, |layer| layer.similarity.mean_cosine()),
+        value: |model| model.mean(|layer| layer.similarity.mean_cosine()),
         decimals: 3,
     },
     Figure {
         name: "effective experts",
         note: "of a document, mean of the layers; fewer is more modular",
-        value: |model| mean(model, |layer| Some(layer.effective_experts.mean)),
+        value: |model| model.mean(|layer| Some(layer.effective_experts.mean)),
         decimals: 1,
     },
     Figure {
         name: "jitter",
         note: "share of experts that change from one token to the next",
-        value: |model| mean(model, |layer| Some(layer.jitter.mean)),
+        value: |model| model.mean(|layer| Some(layer.jitter.mean)),
         decimals: 3,
     },
     Figure {
         name: "redundancy",
         note: "CKA of two experts' outputs, unbiased; 0 is unrelated, 1 the same",
-        value: |model| mean(model, |layer| layer.redundancy.as_ref().map(|found| found.mean_unbiased)),
+        value: |model| model.mean(|layer| layer.redundancy.as_ref().map(|found| found.mean_unbiased)),
         decimals: 3,
     },
     Figure {
@@ -75,12 +75,6 @@ const FIGURES: [Figure; 10] = [
         decimals: 3,
     },
 ];
-
-/// Mean over the layers that have the value.
-fn mean(model: &Analysis, value: impl Fn(&LayerAnalysis) -> Option<f64>) -> Option<f64> {
-    let values: Vec<f64> = model.layers.iter().filter_map(value).collect();
-    if values.is_empty() { None } else { Some(values.iter().sum::<f64>() / values.len() as f64) }
-}
 
 /// The figures that answer "is it modular?".
 pub(super) fn headline(models: &[&Analysis], names: &[String]) -> String {
