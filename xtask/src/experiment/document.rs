@@ -1,10 +1,8 @@
 //! docs/experiment.md: every result as it came out.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::arms::Arm;
-use super::language::LeftOut;
 use super::modules::Touch;
 use super::pair::Pair;
 use super::runs::{KEEP, Measured};
@@ -34,7 +32,7 @@ pub fn page(results: &Results, setting: &Setting<'_>, models: Option<&Pair>) -> 
         setting.command, setting.machine
     );
     page += &arms(results);
-    page += &verdicts(results, &setting.text.left_out);
+    page += &verdicts(results);
     page += &table_a(results, &setting.text.domains);
     page += &table_b(results);
     page += &table_c(results);
@@ -89,44 +87,12 @@ fn aimed(method: &str) -> Kind {
     Kind { method: method.into(), documents: 5, kept: 8 }
 }
 
-/// The aims, on all text and on what is left of it without foreign documents.
-fn verdicts(results: &Results, left_out: &BTreeMap<String, LeftOut>) -> String {
-    let (emo, standard) = (runs_of(results, "emo"), runs_of(results, "standard"));
-    let Some(all) = verdict(emo, standard) else { return String::new() };
-    let mut out = format!("## The aims\n\n{all}\n");
-    let own = |runs: &[Measured]| -> Option<Vec<Measured>> {
-        let of = |run: &Measured| {
-            let (full, retention) = run.own_language.clone()?;
-            Some(Measured { full, retention, ..Measured::default() })
-        };
-        runs.iter().map(of).collect()
-    };
-    let own = own(emo).zip(own(standard)).and_then(|(emo, standard)| verdict(&emo, &standard));
-    if let Some(own) = own.filter(|_| !left_out.is_empty()) {
-        let share = |(domain, count): (&String, &LeftOut)| {
-            format!(
-                "{} of {} documents of {domain}, {:.0} % of its bytes",
-                count.documents,
-                count.of_documents,
-                100.0 * count.bytes as f64 / count.of_bytes as f64
-            )
-        };
-        let _ = write!(
-            out,
-            "Some of the text measured on is in another language than its domain's name says ({}): a part of the corpus that nobody \
-             had looked at before a first version of this page. Experts that a few documents in the domain's language choose do not \
-             serve it. The tables of this page keep it; without it the aims read:\n\n{own}\n",
-            left_out.iter().map(share).collect::<Vec<_>>().join("; ")
-        );
-    }
-    out
-}
-
 /// The aims, each with its number.
-fn verdict(emo: &[Measured], standard: &[Measured]) -> Option<String> {
-    let behind = behind(emo, standard)?;
+fn verdicts(results: &Results) -> String {
+    let (emo, standard) = (runs_of(results, "emo"), runs_of(results, "standard"));
+    let Some(behind) = behind(emo, standard) else { return String::new() };
     let judge = |reached: bool| if reached { "reached" } else { "**not reached**" };
-    let mut out = String::new();
+    let mut out = "## The aims\n\n".to_owned();
     head(&mut out, &["aim", "measured", "verdict"]);
     let mut line = |aim: &str, measured: String, reached: bool| {
         row(&mut out, [aim.to_owned(), measured, judge(reached).to_owned()]);
@@ -162,7 +128,7 @@ fn verdict(emo: &[Measured], standard: &[Measured]) -> Option<String> {
             with_pools <= 0.01,
         );
     }
-    Some(out)
+    out + "\n"
 }
 
 /// How far an arm's whole model stands behind another's.

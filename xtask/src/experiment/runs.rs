@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::arms::{Arm, Subsets};
 use super::modules::{self, Effect};
 use super::statistics::domain_loss;
-use super::text::{OWN_LANGUAGE, Text};
+use super::text::Text;
 use super::tool::Tool;
 
 /// Shares of the experts that are kept.
@@ -62,8 +62,6 @@ pub struct Measured {
     pub pools: Value,
     /// `trainer retention`.
     pub retention: Value,
-    /// The first and the last of these once more, on text without documents in another language than their domain's.
-    pub own_language: Option<(Value, Value)>,
     /// `(domain, share kept, before, after)`: bits per byte before and after tuning.
     pub tuned: Vec<(String, String, f64, f64)>,
     /// What touching one domain's experts does.
@@ -178,16 +176,6 @@ impl<'a> Run<'a> {
         found.retention = tool.measure(&self.path(name), &retention)?;
         if self.purpose == Purpose::Sweep {
             return Ok(found);
-        }
-        if self.arm.subsets == Subsets::All {
-            let own = part(OWN_LANGUAGE);
-            let full = ["eval", "--checkpoint", &checkpoint, "--data", &own, "--batch", "8"];
-            let kept = ["retention", "--checkpoint", &checkpoint, "--data", &own, "--select-data", &select];
-            let kept = [&kept[..], &["--keep", "12.5%", "--method", "layerwise,easy-ep"]].concat();
-            found.own_language = Some((
-                tool.measure(&self.path("own-language.json"), &full)?,
-                tool.measure(&self.path("own-language-curves.json"), &kept)?,
-            ));
         }
         let out = self.path("analysis").display().to_string();
         let analyse = ["analyse", "--checkpoint", &checkpoint, "--data", &test, "--out", &out];

@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::language::{LeftOut, without_foreign};
 use super::tool::Tool;
 
 /// Documents of each domain to choose experts by.
@@ -16,16 +15,12 @@ const TUNE_BYTES: usize = 250_000;
 const VOCABULARY: usize = 4096;
 /// Parts: what is trained on, chosen by, tuned on, validated on in training, and measured on at last.
 const PARTS: [&str; 5] = ["train", "select", "tune", "valid", "test"];
-/// What is measured on at last but for documents in another language than their domain's.
-pub const OWN_LANGUAGE: &str = "test-own-language";
 
 /// Shards of every part, by name.
 pub struct Text {
     folder: PathBuf,
     /// The domains, in alphabetical order.
     pub domains: Vec<String>,
-    /// What [`OWN_LANGUAGE`] lacks.
-    pub left_out: BTreeMap<String, LeftOut>,
 }
 
 impl Text {
@@ -70,8 +65,7 @@ impl Text {
             ])?;
         }
         let lines = |part: &str| folder.join(format!("{part}.jsonl"));
-        let left_out = without_foreign(&lines("test"), &lines(OWN_LANGUAGE))?;
-        for part in PARTS.into_iter().chain([OWN_LANGUAGE]) {
+        for part in PARTS {
             let (shards, jsonl) = (folder.join(part), path(&lines(part)));
             if !shards.join("manifest.json").exists() {
                 let (tokenizer, out) = (path(&tokenizer), path(&shards));
@@ -88,7 +82,7 @@ impl Text {
                 ])?;
             }
         }
-        Ok(Self { folder: folder.to_path_buf(), domains: names, left_out })
+        Ok(Self { folder: folder.to_path_buf(), domains: names })
     }
 }
 
@@ -115,7 +109,7 @@ fn part_of(taken: &mut Taken, bytes: usize) -> &'static str {
 }
 
 /// Calls `f` with every line of a file of JSON lines, its domain and its text.
-pub fn each_document(
+fn each_document(
     path: &Path,
     mut f: impl FnMut(&str, &str, &str) -> std::io::Result<()>,
 ) -> Result<(), String> {
