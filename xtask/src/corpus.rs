@@ -60,8 +60,7 @@ pub fn run(options: &Options) -> Result<(), String> {
         "{:<14} {:>19} {:>23} {:>16}",
         "domain", "documents train/val", "bytes of text train/val", "val in train, %"
     );
-    let bytes =
-        |documents: &[Document]| documents.iter().map(|document| document.text.len()).sum::<usize>();
+    let bytes = |documents: &[Document]| documents.iter().map(|document| document.text.len()).sum::<usize>();
     let mut all = Parts::default();
     for (domain, documents) in candidates {
         let parts = split::split(domain, documents, (options.cap_mb * 1e6) as usize);
