@@ -41,6 +41,10 @@ const HALF: &str = "router.pool_unpooled=0.5";
 const RAW: &str = "router.normalise=\"none\"";
 /// Experts of twice the width.
 const WIDE: &str = "model.expert_width=64";
+/// No loss on experts that compute alike, as in the release.
+pub const PLAIN: &str = "losses.redundancy=0";
+/// The preset's loss on them.
+const APART: &str = "losses.redundancy=0.01";
 /// Twice the steps of the sweep: the experiment's.
 pub const LONG: &str = "train.steps=3000";
 /// Causal box filter over three tokens.
@@ -56,6 +60,7 @@ pub const ARMS: [Arm; 12] = [
             "model.dense_width=128",
             "losses.load_balance=0",
             "losses.router_z=0",
+            PLAIN,
         ],
         seeds: 3,
         subsets: Subsets::None,
@@ -142,9 +147,9 @@ pub const ARMS: [Arm; 12] = [
         quick: false,
     },
     Arm {
-        name: "emo-redundancy",
-        about: "experts that compute alike are penalised",
-        set: &["losses.redundancy=0.01"],
+        name: "emo-plain",
+        about: "without the loss on experts that compute alike, which all other mixtures have",
+        set: &[PLAIN],
         seeds: 1,
         subsets: Subsets::Curve,
         quick: false,
@@ -157,8 +162,8 @@ const fn recipe(name: &'static str, about: &'static str, set: &'static [&'static
 }
 
 /// The recipes of the sweep, at the weights of load balance that suit each kind: 0.1 for standard mixtures, 0.01 for EMO. The best
-/// again with twice the steps.
-pub const SWEEP: [Arm; 19] = [
+/// again with twice the steps. All are [`PLAIN`] unless they say otherwise.
+pub const SWEEP: [Arm; 22] = [
     recipe("standard", "no pools, load balance 0.1", &[NO_POOL, BALANCED]),
     recipe("standard-light", "no pools, load balance 0.01", &[NO_POOL]),
     recipe("emo", "pools uniform from 4 to all 63 routed experts, load balance 0.01", &[]),
@@ -182,4 +187,11 @@ pub const SWEEP: [Arm; 19] = [
     recipe("standard-light-long", "3000 steps: no pools, load balance 0.01", &[NO_POOL, LONG]),
     recipe("emo-long", "3000 steps: pools uniform from 4 to all, load balance 0.01", &[LONG]),
     recipe("emo-until-long", "3000 steps: the last tenth without pools", &["router.pool_until=0.9", LONG]),
+    recipe("emo-small-long", "3000 steps: half of the pools below 17", &[LOG_UNIFORM, LONG]),
+    recipe(
+        "standard-apart-long",
+        "3000 steps: `standard-long` with a loss on experts that compute alike, 0.01",
+        &[NO_POOL, BALANCED, APART, LONG],
+    ),
+    recipe("emo-apart-long", "3000 steps: `emo-long` with the same loss", &[APART, LONG]),
 ];

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::arms::{Arm, Subsets};
+use super::arms::{Arm, PLAIN, Subsets};
 use super::modules::{self, Effect};
 use super::statistics::domain_loss;
 use super::text::Text;
@@ -33,6 +33,11 @@ impl Purpose {
     /// The part of the text that losses are measured on.
     pub const fn part(self) -> &'static str {
         if matches!(self, Self::Sweep) { "valid" } else { "test" }
+    }
+
+    /// Settings of all arms, before their own.
+    const fn set(self) -> &'static [&'static str] {
+        if matches!(self, Self::Sweep) { &[PLAIN] } else { &[] }
     }
 
     /// Shares at which subsets are tuned.
@@ -110,7 +115,11 @@ impl<'a> Run<'a> {
     /// Whether the trainer accepts the arm's settings: asked of all arms before the first is trained.
     pub fn check(&self, tool: &Tool) -> Result<(), String> {
         let mut arguments = vec!["plan", "modularity"];
-        self.arm.set.iter().for_each(|setting| arguments.extend(["--set", setting]));
+        self.purpose
+            .set()
+            .iter()
+            .chain(self.arm.set)
+            .for_each(|setting| arguments.extend(["--set", setting]));
         tool.check(&arguments).map_err(|message| format!("{}: {message}", self.name()))
     }
 
@@ -134,8 +143,8 @@ impl<'a> Run<'a> {
             ];
             let steps = steps.map(|steps| format!("train.steps={steps}"));
             let mut arguments = vec!["pretrain", "modularity", "--out", &out, "--seed", &seed, "--force"];
-            let settings = paths.iter().chain(&steps).map(String::as_str).chain(self.arm.set.iter().copied());
-            for setting in settings {
+            let given = self.purpose.set().iter().chain(self.arm.set).copied();
+            for setting in paths.iter().chain(&steps).map(String::as_str).chain(given) {
                 arguments.extend(["--set", setting]);
             }
             tool.run(&arguments)?;
