@@ -17,6 +17,7 @@ Reads the same number of passages of each domain, without document pools, and wr
 pub(super) const MONITOR: &str = "\
 Examples:
   trainer monitor --checkpoint runs/quickstart-0 src/lib.rs
+  trainer monitor --checkpoint runs/quickstart-0 --follow notes.txt
   tail -f notes.txt | trainer monitor --checkpoint runs/quickstart-0 -
 On a terminal the bars are drawn in place; elsewhere every update is a line. Text is routed without document pools.";
 

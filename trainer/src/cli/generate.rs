@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
-use super::{Compute, Pool};
+use super::Compute;
 
 /// After the help.
 pub(super) const HELP: &str = "\
@@ -31,10 +31,9 @@ pub struct Generate {
     /// Use only these experts, as `trainer select` writes them; only they are loaded.
     #[arg(long, value_name = "FILE")]
     pub experts: Option<PathBuf>,
-    /// What chooses a pool of experts, in each layer those with the largest summed router scores: the prompt, or, again and
-    /// again, the text so far.
+    /// What chooses a pool of experts, in each layer those with the largest summed router scores.
     #[arg(long, value_enum, default_value_t)]
-    pub pool: Pool,
+    pub pool: TextPool,
     /// Routed experts of the pool; shared ones come on top.
     #[arg(long, value_name = "M")]
     pub pool_size: Option<u32>,
@@ -59,4 +58,16 @@ pub struct Generate {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What chooses the pool of a text that is being written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum TextPool {
+    /// There is no pool.
+    #[default]
+    None,
+    /// The prompt, once.
+    Prompt,
+    /// The text so far, again every --pool-every tokens; not where routers smooth over tokens.
+    SoFar,
 }

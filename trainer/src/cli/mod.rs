@@ -23,7 +23,7 @@ pub use data::{BuildShards, CheckShards, Data, IdType, Inputs, TrainTokenizer};
 pub use device::{Compute, Device};
 pub use evals::Benchmarks;
 pub use evaluate::{Eval, Pool};
-pub use generate::Generate;
+pub use generate::{Generate, TextPool};
 pub use pretrain::{Plan, Pretrain, ShowConfig, Source};
 pub use report::Report;
 pub use retention::Retention;
@@ -118,7 +118,13 @@ Examples:
   trainer merge --full runs/quickstart-0 --tuned runs/maths --tuned runs/code --take experts,router --alpha 0.5 --out merged")]
     Merge(Merge),
     /// Union, intersection, difference and complement of subsets of experts.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  trainer subset union maths.json code.json --out both.json
+  trainer subset show both.json"
+    )]
     Subset(Subset),
     /// Add experts to a trained model, to train it on from there.
     #[command(after_help = "\
@@ -139,7 +145,13 @@ their release, put beside it); the other families by transformers itself.")]
     #[command(after_help = "Example:\n  trainer import downloads/OLMoE-1B-7B --out models/olmoe")]
     Import(Import),
     /// Turn text into token shards, train a tokenizer, check shards.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  trainer data build corpus/train.jsonl --domain-key domain --out shards/train
+  trainer data check shards/train"
+    )]
     Data(Data),
     /// Print the completions of a shell.
     #[command(

@@ -21,7 +21,8 @@ pub struct Retention {
     /// A run's folder (its last checkpoint) or one checkpoint.
     #[arg(long, value_name = "DIR")]
     pub checkpoint: PathBuf,
-    /// Experts to keep in each layer, shared ones counted; may be repeated [default: 50%, 25%, 12.5% and 6.25%].
+    /// Experts to keep in each layer, shared ones counted: a number, a share such as 12.5%, or a list with an entry for
+    /// each layer with experts. For several sizes repeat it [default: 50%, 25%, 12.5% and 6.25%].
     #[arg(long, value_name = "K")]
     pub keep: Vec<Keep>,
     /// How experts are ranked.

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use super::device;
 use super::pretrain::{Training, quoted};
-use crate::checkpoint::tokenizer::{self, reads_bytes};
 use crate::checkpoint::{folder, hf};
 use crate::cli::{Compute, Fall, Finetune, Tune};
 use crate::config::{Config, Data, Losses, Optimiser, Run, Schedule, Shape, Source, Train, Validation};
@@ -12,6 +11,7 @@ use crate::data::shard::Manifest;
 use crate::data::shard::manifest::MANIFEST;
 use crate::error::{Error, Result};
 use crate::evaluate::text::run_config;
+use crate::evaluate::tokens::{Tokens, check_run};
 use crate::model::ModelConfig;
 use crate::subset::ExpertSubset;
 use crate::train::folder::RunFolder;
@@ -138,21 +138,12 @@ fn data(args: &Finetune, checkpoint: &Path, model: &ModelConfig, before: Option<
             valid_path: before.map_or_else(Default::default, |data| data.valid_path),
             ..Data::default()
         },
-        (Some(path), _) if reads_bytes(model) => {
+        (Some(path), _) => {
+            Tokens::of(checkpoint, model)?.check(path, model)?;
             Data { source: Source::Folder, path: path.clone(), ..Data::default() }
         }
-        (Some(path), _) => {
-            return Err(Error::Usage(format!(
-                "{} holds no shards, and the model's tokens are not bytes. Tokenise it first with its tokenizer:\n  \
-                 trainer data build {} --tokenizer TOKENIZER.json --out shards",
-                path.display(),
-                path.display()
-            )));
-        }
     };
-    if data.source == Source::Shards {
-        same_tokenizer(data.mix.first().map_or(&data.path, |source| &source.path), checkpoint, model)?;
-    }
+    check_run(&data, model, checkpoint)?;
     data.sequence = sequence;
     data.domains.clone_from(&args.domain);
     if let Some(valid) = &args.valid {
@@ -160,27 +151,6 @@ fn data(args: &Finetune, checkpoint: &Path, model: &ModelConfig, before: Option<
     }
     data.answer_after = args.answer_after.clone().unwrap_or_default();
     Ok(data)
-}
-
-/// Whether the shards' tokens are the model's: by its tokenizer where that is known, else by what its configuration says.
-fn same_tokenizer(shards: &Path, checkpoint: &Path, model: &ModelConfig) -> Result<()> {
-    let theirs = Manifest::read(shards)?.tokenizer;
-    let (same, ours) = match tokenizer::of(checkpoint, None, model) {
-        Ok(own) => (*own.identity() == theirs, own.identity().words()),
-        Err(_) => (
-            theirs.vocabulary as usize <= model.vocabulary
-                && model.eos_id.is_none_or(|eos| eos == theirs.eos),
-            format!("{} ids, end of document {:?}", model.vocabulary, model.eos_id),
-        ),
-    };
-    if same {
-        return Ok(());
-    }
-    Err(Error::Usage(format!(
-        "{} was tokenised with another tokenizer ({}) than the model's ({ours})",
-        shards.display(),
-        theirs.words()
-    )))
 }
 
 /// `train.only` for what the arguments ask to train; nothing where that is everything.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::device::{self, Start, Work};
 use crate::bench::memory::Mark;
 use crate::checkpoint::{folder, hf, tokenizer};
-use crate::cli::{Generate, Pool};
+use crate::cli::{Generate, TextPool};
 use crate::data::Tokenizer;
 use crate::error::{Error, Result};
 use crate::generate::{Decoder, Sampler, Sampling, Stream, leave_out_empty};
@@ -78,7 +78,7 @@ fn generate<B: Backend>(backend: Arc<B>, args: &Generate, mut sampler: Sampler) 
     let mut capacity = Decoder::<B>::capacity(&config, 1, longest);
     if args.pool_size.is_some() {
         // All of the text that chooses the pool passes through at once.
-        let chooses = if args.pool == Pool::SoFar { longest } else { prompt.len() };
+        let chooses = if args.pool == TextPool::SoFar { longest } else { prompt.len() };
         capacity.tokens = capacity.tokens.max(chooses);
     }
     let mut model = run::load(&checkpoint, args.experts.as_deref(), backend, capacity)?;
@@ -121,7 +121,7 @@ fn generate<B: Backend>(backend: Arc<B>, args: &Generate, mut sampler: Sampler) 
             break Stop::Positions;
         }
         if let Some(size) =
-            pool.filter(|_| args.pool == Pool::SoFar && tokens.is_multiple_of(args.pool_every))
+            pool.filter(|_| args.pool == TextPool::SoFar && tokens.is_multiple_of(args.pool_every))
         {
             let text = [decoder.tokens(0), &[next]].concat();
             run::use_pool_of(decoder.model_mut(), &text, size)?;
@@ -164,18 +164,15 @@ fn generate<B: Backend>(backend: Arc<B>, args: &Generate, mut sampler: Sampler) 
 fn pool_size(args: &Generate, config: &ModelConfig) -> Result<Option<u32>> {
     let refuse = |message: &str| Err(Error::Usage(message.into()));
     match (args.pool, args.pool_size) {
-        (Pool::None, None) => Ok(None),
-        (Pool::None, Some(_)) => refuse("--pool-size needs --pool prompt or so-far"),
-        (Pool::Document, _) => {
-            refuse("a text that is being written is not there as a whole; --pool so-far uses what is")
-        }
-        (Pool::Prompt | Pool::SoFar, None) => refuse("--pool needs --pool-size"),
-        (Pool::SoFar, _) if args.pool_every == 0 => refuse("--pool-every must be positive"),
-        (Pool::SoFar, _) if config.moe_layers().any(|(_, moe)| moe.smoothing.is_some()) => refuse(
+        (TextPool::None, None) => Ok(None),
+        (TextPool::None, Some(_)) => refuse("--pool-size needs --pool prompt or so-far"),
+        (TextPool::Prompt | TextPool::SoFar, None) => refuse("--pool needs --pool-size"),
+        (TextPool::SoFar, _) if args.pool_every == 0 => refuse("--pool-every must be positive"),
+        (TextPool::SoFar, _) if config.moe_layers().any(|(_, moe)| moe.smoothing.is_some()) => refuse(
             "the model's routers smooth over tokens, and what they remember of the last ones belongs to one pool; use \
              --pool prompt",
         ),
-        (Pool::Prompt | Pool::SoFar, size) => Ok(size),
+        (TextPool::Prompt | TextPool::SoFar, size) => Ok(size),
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::transfer::{Event, bytes_of, make_room, whole_or_nothing};
+use super::transfer::{Event, bytes_of, make_room, on_disk, whole_or_nothing};
 use crate::checkpoint::folder;
 use crate::cli::{Grow, NewExperts};
 use crate::error::{Error, Result};
@@ -34,9 +34,11 @@ pub fn run(args: &Grow) -> Result<()> {
         Settings { experts: args.experts, top_k: args.top_k, seeds, jitter: args.jitter, seed: args.seed };
     let mut work = Work::new(Mode::choose(args.json), bytes_of(&checkpoint)?);
     let grown = whole_or_nothing(&args.out, || {
-        grow(&checkpoint, &args.out, &settings, |bytes| {
+        let mut grown = grow(&checkpoint, &args.out, &settings, |bytes| {
             work.advance(bytes, &format!("{}B", si(bytes as f64)), &Event { written_bytes: bytes });
-        })
+        })?;
+        grown.written.bytes = on_disk(&grown.written)?;
+        Ok(grown)
     })?;
     let mut words = format!(
         "{} experts a layer, {}parameters, in {}",

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::transfer::{Event, bytes_of, make_room, whole_or_nothing};
+use super::transfer::{Event, bytes_of, make_room, on_disk, whole_or_nothing};
 use crate::checkpoint::folder;
 use crate::checkpoint::state::CONFIG;
 use crate::cli::Merge;
@@ -30,9 +30,10 @@ pub fn run(args: &Merge) -> Result<()> {
     let settings = Settings { take: args.take.iter().copied().collect(), alpha: args.alpha };
     let mut work = Work::new(Mode::choose(args.json), bytes_of(&full)?);
     let merged = whole_or_nothing(&args.out, || {
-        let merged = merge(&full, &tuned, &args.out, &settings, |bytes| {
+        let mut merged = merge(&full, &tuned, &args.out, &settings, |bytes| {
             work.advance(bytes, &format!("{}B", si(bytes as f64)), &Event { written_bytes: bytes });
         })?;
+        merged.written.bytes = on_disk(&merged.written)?;
         // What the full model's run held out is held out from the merged one too.
         let (from, to) = (full.join(CONFIG), args.out.join(CONFIG));
         if from.exists() {

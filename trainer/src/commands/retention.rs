@@ -65,8 +65,8 @@ fn measure<B: Backend>(backend: Arc<B>, args: &cli::Retention) -> Result<()> {
     let (config, _) = hf::read_config(&checkpoint)?;
     let run = run_config(&checkpoint)?;
     let source = match (&args.select_data, &run) {
-        (Some(path), _) => Source::open(path, &config)?,
-        (None, Some(run)) => Source::of_run(run, Split::Train)?,
+        (Some(path), _) => Source::open(path, &config, &checkpoint)?,
+        (None, Some(run)) => Source::of_run(run, Split::Train, &config, &checkpoint)?,
         (None, None) => {
             return Err(Error::Usage(format!(
                 "{} comes from no run of this program, so its text is unknown; give text with --select-data",
@@ -123,13 +123,16 @@ fn table(found: &Retention, means: &[MeanRise]) -> String {
         table += &format!("\n{:<24} {:>10.4}", full.domain, full.bits_per_byte);
     }
     table += &format!(
-        "\n\n{:<10} {:>9} {:>12} {:>11} {:>11}",
+        "\n\n{:<17} {:>9} {:>12} {:>11} {:>11}",
         "method", "documents", "experts kept", "mean rise", "worst rise"
     );
-    for MeanRise { method, documents, kept: (kept, experts), mean, worst } in means {
-        let kept = format!("{kept} of {experts}");
+    for MeanRise { method, documents, kept: (kept, experts), layers, mean, worst } in means {
+        let kept = match layers.iter().all(|layer| layer == kept) {
+            true => format!("{kept} of {experts}"),
+            false => layers.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        };
         let (mean, worst) = (100.0 * mean, 100.0 * worst);
-        table += &format!("\n{:<10} {documents:>9} {kept:>12} {mean:>+10.2}% {worst:>+10.2}%", method.name());
+        table += &format!("\n{:<17} {documents:>9} {kept:>12} {mean:>+10.2}% {worst:>+10.2}%", method.name());
     }
     table
 }

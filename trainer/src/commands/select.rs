@@ -112,8 +112,8 @@ fn sample(checkpoint: &std::path::Path, config: &ModelConfig, args: &Select) -> 
         return Ok((Sample::prompts(&prompts, &tokenizer, longest)?, "prompt".into()));
     }
     let source = match (&args.data, &run) {
-        (Some(path), _) => Source::open(path, config)?,
-        (None, Some(run)) => Source::of_run(run, args.split.unwrap_or_default())?,
+        (Some(path), _) => Source::open(path, config, checkpoint)?,
+        (None, Some(run)) => Source::of_run(run, args.split.unwrap_or_default(), config, checkpoint)?,
         (None, None) => {
             return Err(Error::Usage(format!(
                 "{} comes from no run of this program, so its text is unknown; give text with --data or --prompt",

@@ -1,7 +1,7 @@
 //! `trainer export` and `trainer import`: models to and from other programs.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ::safetensors::Dtype as Stored;
 use serde::Serialize;
@@ -86,6 +86,7 @@ pub(super) fn copy(
         let mut written = transfer(from, &args.out, &settings, |bytes| {
             work.advance(bytes, &format!("{}B", si(bytes as f64)), &Event { written_bytes: bytes });
         })?;
+        written.bytes = on_disk(&written)?;
         after(&mut written)?;
         Ok(written)
     })?;
@@ -165,6 +166,13 @@ pub(super) fn whole_or_nothing<T>(out: &Path, write: impl FnOnce() -> Result<T>)
 
 fn same(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Bytes of the files of weights that were written, headers too: what the model takes on the disk.
+pub(super) fn on_disk(written: &Written) -> Result<u64> {
+    let weights = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "safetensors");
+    let size = |path: &PathBuf| Ok(std::fs::metadata(path).map_err(Error::io("read", path))?.len());
+    written.files.iter().filter(weights).map(size).sum()
 }
 
 /// Bytes of a model's weights.

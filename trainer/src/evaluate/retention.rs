@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::held_out::HeldOut;
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::subset::Keep;
 use crate::subset::select::source::Source;
 use crate::subset::select::{self, Choice, Method};
+use crate::subset::{Keep, LayerSubset};
 
 /// What is tried: every method with every number of documents and every size of subset.
 #[derive(Debug, Clone)]
@@ -48,6 +48,8 @@ pub struct Kept {
     pub found: usize,
     /// Experts kept in the first layer that has experts, shared ones included, and of how many.
     pub kept: (usize, usize),
+    /// Experts kept in each layer that has experts, likewise.
+    pub layers: Vec<usize>,
     /// The domain that the experts were chosen for.
     pub chosen_for: String,
     /// The domain that was measured.
@@ -76,6 +78,8 @@ pub struct MeanRise {
     pub documents: usize,
     /// See [`Kept::kept`].
     pub kept: (usize, usize),
+    /// See [`Kept::layers`]; subsets that differ in it are lines of their own.
+    pub layers: Vec<usize>,
     /// Mean over the domains.
     pub mean: f64,
     /// The largest of them.
@@ -133,6 +137,7 @@ impl Retention {
                     let choice = Choice { method, routed: &routed, seed: grid.seed };
                     let subset = select::select(model, &sample.documents, choice, |_, _| ())?;
                     model.set_experts(Some(&subset.kept()))?;
+                    let layers: Vec<usize> = subset.layers().iter().map(LayerSubset::kept).collect();
                     for (domain, name) in domains.iter().filter(|(_, name)| grid.across || name == chosen_for)
                     {
                         let Some(valid) = held_out.domain(model, *domain)? else { continue };
@@ -141,7 +146,8 @@ impl Retention {
                             method,
                             documents: count,
                             found: sample.documents.len(),
-                            kept: (subset.layers()[0].kept(), experts),
+                            kept: (layers[0], experts),
+                            layers: layers.clone(),
                             chosen_for: chosen_for.clone(),
                             domain: name.clone(),
                             bits_per_byte: valid.bits_per_byte,
@@ -164,7 +170,7 @@ impl Retention {
         let mut means: Vec<(MeanRise, usize)> = Vec::new();
         for kept in self.subsets.iter().filter(|kept| kept.domain == kept.chosen_for) {
             let same = |mean: &MeanRise| {
-                (mean.method, mean.documents, mean.kept) == (kept.method, kept.documents, kept.kept)
+                (mean.method, mean.documents, &mean.layers) == (kept.method, kept.documents, &kept.layers)
             };
             match means.iter_mut().find(|(mean, _)| same(mean)) {
                 Some((mean, count)) => {
@@ -173,8 +179,9 @@ impl Retention {
                     *count += 1;
                 }
                 None => {
-                    let Kept { method, documents, kept, rise, .. } = *kept;
-                    means.push((MeanRise { method, documents, kept, mean: rise, worst: rise }, 1));
+                    let Kept { method, documents, kept, ref layers, rise, .. } = *kept;
+                    let layers = layers.clone();
+                    means.push((MeanRise { method, documents, kept, layers, mean: rise, worst: rise }, 1));
                 }
             }
         }
@@ -188,26 +195,30 @@ mod tests {
 
     #[test]
     fn means_are_over_the_domains_a_subset_was_chosen_for() {
-        let kept = |chosen_for: &str, domain: &str, kept, rise| Kept {
+        let kept = |chosen_for: &str, domain: &str, layers: [usize; 2], rise| Kept {
             method: Method::Mass,
             documents: 5,
             found: 5,
-            kept,
+            kept: (layers[0], 64),
+            layers: layers.into(),
             chosen_for: chosen_for.into(),
             domain: domain.into(),
             bits_per_byte: 1.0,
             rise,
         };
         let subsets = vec![
-            kept("a", "a", (8, 64), 0.02),
-            kept("a", "b", (8, 64), 0.9),
-            kept("b", "b", (8, 64), 0.04),
-            kept("b", "b", (4, 64), 0.5),
+            kept("a", "a", [8, 8], 0.02),
+            kept("a", "b", [8, 8], 0.9),
+            kept("b", "b", [8, 8], 0.04),
+            kept("b", "b", [4, 4], 0.5),
+            kept("b", "b", [8, 4], 0.7),
         ];
         let means = Retention { full: Vec::new(), subsets }.means();
-        assert_eq!(means.len(), 2);
         assert!((means[0].mean - 0.03).abs() < 1e-12 && means[0].worst == 0.04);
         assert_eq!((means[1].kept, means[1].mean), ((4, 64), 0.5));
+        // As many in the first layer, fewer in the second: not the same subset.
+        assert_eq!((means[2].kept, &means[2].layers, means[2].mean), ((8, 64), &vec![8, 4], 0.7));
+        assert_eq!(means.len(), 3);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::tokens::{Tokens, check_run};
 use crate::checkpoint::state::CONFIG;
-use crate::checkpoint::tokenizer::reads_bytes;
 use crate::config::Config;
 use crate::data::shard::manifest::MANIFEST;
 use crate::data::shard::{Manifest, ShardStore};
@@ -52,8 +52,11 @@ impl EvaluationText {
         checkpoint: &Path,
     ) -> Result<Self> {
         match (data, run) {
-            (Some(path), _) => Self::open(path, model),
-            (None, Some(run)) => Self::of_run(run),
+            (Some(path), _) => Self::open_for(path, model, checkpoint),
+            (None, Some(run)) => {
+                check_run(&run.data, model, checkpoint)?;
+                Self::of_run(run)
+            }
             (None, None) => Err(Error::Usage(format!(
                 "{} comes from no run of this program, so what it held out is unknown; give text with --data",
                 checkpoint.display()
@@ -74,30 +77,25 @@ impl EvaluationText {
     ///
     /// # Errors
     /// Text that the model cannot read, in words that say why.
+    pub fn open_for(path: &Path, model: &ModelConfig, checkpoint: &Path) -> Result<Self> {
+        Self::open_as(path, model, &Tokens::of(checkpoint, model)?)
+    }
+
+    /// [`EvaluationText::open_for`] where only the configuration tells what the model's tokens are: shards of another
+    /// tokenizer of the same size pass.
+    ///
+    /// # Errors
+    /// See [`EvaluationText::open_for`].
     pub fn open(path: &Path, model: &ModelConfig) -> Result<Self> {
+        Self::open_as(path, model, &Tokens::Unknown)
+    }
+
+    fn open_as(path: &Path, model: &ModelConfig, tokens: &Tokens) -> Result<Self> {
+        tokens.check(path, model)?;
         if path.join(MANIFEST).exists() {
             let tokenizer = ShardStore::tokenizer(path)?;
-            let identity = tokenizer.identity();
-            if identity.vocabulary as usize > model.vocabulary || Some(identity.eos) != model.eos_id {
-                return Err(Error::Usage(format!(
-                    "{} was tokenised with another tokenizer than the model's: {}; the model has {} tokens and ends \
-                     documents with {:?}",
-                    path.display(),
-                    identity.words(),
-                    model.vocabulary,
-                    model.eos_id
-                )));
-            }
             let domains = Manifest::read(path)?.domains.into_iter().map(|domain| domain.name).collect();
             return Ok(Self { documents: Arc::new(ShardStore::open(path, &tokenizer, true)?), domains });
-        }
-        if !reads_bytes(model) {
-            return Err(Error::Usage(format!(
-                "{} holds no shards, and the model's tokens are not bytes. Tokenise it first:\n  trainer data build {} \
-                 --tokenizer TOKENIZER.json --out shards",
-                path.display(),
-                path.display()
-            )));
         }
         let corpus =
             folder::load(path, &Limits { valid_fraction: 0.0, min_valid_bytes: 0, ..Limits::uncapped() })?;

@@ -15,6 +15,7 @@ use crate::checkpoint::safetensors::Planned;
 use crate::checkpoint::weights::{Part, Weights, Written, expert_name, part, stored};
 use crate::checkpoint::{self, first_difference};
 use crate::error::{Error, Result};
+use crate::evaluate::tokens::Tokens;
 use crate::model::{FeedForward, ModelConfig};
 
 /// What can be taken from a tuned model.
@@ -59,7 +60,8 @@ struct Tuned {
 }
 
 impl Tuned {
-    fn open(folder: &Path, full: &ModelConfig) -> Result<Self> {
+    /// The model in `folder` as one that was tuned from `full`, whose ids are `tokens`.
+    fn open(folder: &Path, full: &ModelConfig, tokens: &Tokens) -> Result<Self> {
         let weights = Weights::open(folder)?;
         let config = weights.config();
         if let Some((setting, theirs, ours)) = first_difference(&trunk(config), &trunk(full)) {
@@ -67,11 +69,23 @@ impl Tuned {
                 format!("was not tuned from the full model: `{setting}` is {theirs} here and {ours} there");
             return Err(Error::checkpoint(folder, message));
         }
+        let own = Tokens::of(folder, config)?;
+        if own.differ(tokens) {
+            let message = format!(
+                "has another tokenizer ({}) than the full model ({}), so that it was not tuned from it; give models of one \
+                 tokenizer",
+                own.words(),
+                tokens.words()
+            );
+            return Err(Error::checkpoint(folder, message));
+        }
         let mut places = vec![Vec::new(); config.layers()];
         if config.moe_layers().next().is_some() {
-            let pruned = config.moe_layers().any(|(_, moe)| moe.kept.is_some());
-            let origin = if pruned { ExpertSubset::of_pruned(config)? } else { ExpertSubset::full(config)? };
-            let found = origin.places(full).map_err(|error| Error::checkpoint(folder, error))?;
+            let mut both = config.moe_layers().zip(full.moe_layers());
+            let pruned = both.any(|((_, moe), (_, full))| moe.kept.is_some() || moe.routed() < full.routed());
+            let origin = if pruned { ExpertSubset::of_pruned(config) } else { ExpertSubset::full(config) };
+            let found = origin.and_then(|origin| origin.places(full));
+            let found = found.map_err(|error| Error::checkpoint(folder, error))?;
             for ((layer, _), found) in config.moe_layers().zip(found) {
                 places[layer] = found;
             }
@@ -103,9 +117,11 @@ pub fn merge(
     if !(0.0..=1.0).contains(&settings.alpha) {
         return Err(Error::Usage(format!("--alpha must lie between 0 and 1, found {}", settings.alpha)));
     }
-    let mut full = Weights::open(full)?;
-    let mut tuned =
-        tuned.iter().map(|path| Tuned::open(path.as_ref(), full.config())).collect::<Result<Vec<_>>>()?;
+    let folder = full;
+    let mut full = Weights::open(folder)?;
+    let tokens = Tokens::of(folder, full.config())?;
+    let open = |path| Tuned::open(path, full.config(), &tokens);
+    let mut tuned = tuned.iter().map(|path| open(path.as_ref())).collect::<Result<Vec<_>>>()?;
     let routed: Vec<usize> = full
         .config()
         .feed_forward

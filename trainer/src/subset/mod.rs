@@ -18,7 +18,7 @@ pub use file::Made;
 pub use keep::Keep;
 
 use crate::error::{Error, Result};
-use crate::model::{MOST_EXPERTS, ModelConfig};
+use crate::model::{MOST_EXPERTS, ModelConfig, Moe};
 
 /// The kept experts of one layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,7 +119,7 @@ impl ExpertSubset {
     /// # Errors
     /// A model that does not say so: it is no pruned one, or lost `kept_experts` of its config.json.
     pub fn of_pruned(config: &ModelConfig) -> Result<Self> {
-        let origin = |layer: usize, moe: &crate::model::Moe| match &moe.kept {
+        let origin = |layer: usize, moe: &Moe| match &moe.kept {
             Some(kept) => {
                 Ok(LayerSubset { layer, routed: kept.of, shared: moe.shared, experts: kept.experts.clone() })
             }
@@ -184,8 +184,10 @@ impl ExpertSubset {
             if (layer.routed, layer.shared) != (routed, shared) {
                 return Err(refuse(format!(
                     "it was made for another model: layer {number} has {} routed and {} shared experts there, {routed} \
-                     and {shared} here",
-                    layer.routed, layer.shared
+                     and {shared} here. {}",
+                    layer.routed,
+                    layer.shared,
+                    remedy(layer.routed, moe)
                 )));
             }
             if layer.experts.is_empty() {
@@ -264,6 +266,16 @@ impl ExpertSubset {
     }
 }
 
+/// What to do about a subset of a layer with another number of routed experts, `there`.
+fn remedy(there: usize, moe: &Moe) -> &'static str {
+    if moe.kept.is_none() && moe.routed() < there {
+        "If the model was pruned, its config.json lost `kept_experts` and `original_num_experts`: give one that \
+         `trainer prune` wrote"
+    } else {
+        "Choose experts of this model with `trainer select`"
+    }
+}
+
 /// What is wrong with a subset.
 fn refuse(message: String) -> Error {
     Error::Usage(format!("the subset of experts cannot be used: {message}"))
@@ -272,7 +284,7 @@ fn refuse(message: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Dense, FeedForward, Moe};
+    use crate::model::{Dense, FeedForward};
 
     /// Layers: 6 routed and 1 shared expert; dense; 6 routed and 1 shared.
     pub(super) fn config() -> ModelConfig {
@@ -323,6 +335,12 @@ mod tests {
         let message = changed(&|moe| moe.experts = 9);
         assert!(
             message.contains("layer 2 has 6 routed and 1 shared experts there, 8 and 1 here"),
+            "{message}"
+        );
+        assert!(message.contains("`trainer select`") && !message.contains("kept_experts"), "{message}");
+        let message = changed(&|moe| moe.experts = 4);
+        assert!(
+            message.contains("`kept_experts` and `original_num_experts`") && message.contains("prune"),
             "{message}"
         );
         let message = changed(&|moe| moe.always_active = vec![4]);

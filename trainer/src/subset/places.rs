@@ -1,6 +1,6 @@
 //! Where the experts of a subset are in a model that is full or was cut out of the full one.
 
-use super::{ExpertSubset, refuse};
+use super::{ExpertSubset, refuse, remedy};
 use crate::error::Result;
 use crate::model::ModelConfig;
 
@@ -44,9 +44,10 @@ impl ExpertSubset {
                 }
                 None => {
                     return Err(refuse(format!(
-                        "it was made for another model: layer {number} has {} routed experts there and {} here",
+                        "it was made for another model: layer {number} has {} routed experts there and {} here. {}",
                         layer.routed,
-                        moe.routed()
+                        moe.routed(),
+                        remedy(layer.routed, moe)
                     )));
                 }
             };

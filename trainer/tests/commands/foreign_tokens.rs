@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use crate::support::{Place, fail, stderr, succeed};
+use serde_json::Value;
 use trainer::data::Tokenizer;
+use trainer::data::shard::Manifest;
 use trainer::data::tokenizer::Eos;
 
 /// Makes one id of a finished shard 319 of 320, or more, with all checksums renewed.
@@ -101,4 +103,89 @@ fn the_tokenizer_of_another_model_is_refused_or_told_of() {
     assert!(said.contains("small.json is another file than") && said.contains("other text"), "{said}");
     let said = stderr(&succeed(&mut select("large/tokenizer.json")));
     assert!(!said.contains("another file"), "{said}");
+}
+
+/// A tokenizer of 280 ids that learnt from `text`, and shards of all text by it, with the end of a document of bytes.
+fn spelled(place: &Place, text: &str, name: &str) {
+    let file = format!("{name}.json");
+    succeed(place.trainer().args(["data", "train-tokenizer", text, "--vocabulary", "280", "--out", &file]));
+    let json: Value = serde_json::from_slice(&fs::read(place.path(&file)).unwrap()).unwrap();
+    let vocabulary = json["model"]["vocab"].as_object().unwrap();
+    let (eos, _) = vocabulary.iter().find(|(_, id)| **id == 256).expect("a token of this id");
+    let build = ["data", "build", "text", "--tokenizer", &file, "--eos", eos, "--out", name];
+    succeed(place.trainer().args(build));
+}
+
+/// A short run on shards, which it validates on too.
+fn pretrain_on(place: &Place, shards: &str, out: &str) {
+    let mut command = place.trainer();
+    command.args(["pretrain", "tiny", "--steps", "1", "--out", out, "--set", "data.source=shards"]);
+    for key in ["path", "valid_path"] {
+        command.arg("--set").arg(format!("data.{key}='{}'", place.path(shards).display()));
+    }
+    succeed(command.args(["--set", "data.eos=256"]));
+}
+
+#[test]
+fn shards_of_another_tokenizer_of_the_same_size_are_refused_by_every_command() {
+    let place = Place::new();
+    spelled(&place, "text/code", "code");
+    spelled(&place, "text/prose", "prose");
+    let tokenizer = |name: &str| Manifest::read(&place.path(name)).unwrap().tokenizer;
+    let (code, prose) = (tokenizer("code"), tokenizer("prose"));
+    assert_eq!((code.vocabulary, code.eos), (280, 256));
+    assert_eq!((prose.vocabulary, prose.eos), (280, 256));
+    assert_ne!(code.sha256, prose.sha256);
+    pretrain_on(&place, "code", "run");
+    succeed(&mut place.pretrain("bytes", &["--steps", "1"]));
+    succeed(place.trainer().args(["export", "--checkpoint", "run", "--out", "exported"]));
+
+    let reads = |checkpoint: &str, text: &str| {
+        let command = |args: &[&str]| {
+            let mut command = place.trainer();
+            command.args(args).args(["--checkpoint", checkpoint]);
+            command
+        };
+        [
+            command(&["eval", "--rows", "1", "--data", text]),
+            command(&["select", "--keep", "4", "--out", "subset.json", "--documents", "1", "--data", text]),
+            command(&["retention", "--rows", "1", "--keep", "4", "--select-data", text, "--data", text]),
+            command(&["finetune", "--steps", "1", "--force", "--out", "tuned", "--data", text]),
+        ]
+    };
+    for (checkpoint, own, other) in
+        [("run", "code", "prose"), ("exported", "code", "prose"), ("bytes", "text", "prose")]
+    {
+        reads(checkpoint, own).iter_mut().for_each(|command| drop(succeed(command)));
+        for mut command in reads(checkpoint, other) {
+            let said = fail(&mut command, 2);
+            assert!(said.contains("prose was tokenised with another tokenizer"), "{checkpoint}: {said}");
+            assert!(said.contains("trainer data build"), "{checkpoint}: {said}");
+        }
+    }
+    // Text files are read as bytes, which these tokens are not, whatever the id that ends a document.
+    for mut command in reads("run", "text") {
+        let said = fail(&mut command, 2);
+        assert!(said.contains("text holds no shards"), "{said}");
+    }
+    // The run's own shards, built anew with another tokenizer.
+    succeed(place.trainer().args(["eval", "--checkpoint", "run"]));
+    fs::rename(place.path("code"), place.path("before")).unwrap();
+    fs::rename(place.path("prose"), place.path("code")).unwrap();
+    for args in [&["eval"][..], &["select", "--keep", "4", "--out", "subset.json"]] {
+        let said = fail(place.trainer().args(args).args(["--checkpoint", "run"]), 2);
+        assert!(said.contains("code was tokenised with another tokenizer"), "{said}");
+    }
+    // What stands in `code` now.
+    pretrain_on(&place, "code", "other");
+    let merge = |tuned: &str| {
+        let mut command = place.trainer();
+        command.args(["merge", "--force", "--full", "run", "--out", "merged", "--tuned", tuned]);
+        command
+    };
+    for other in ["other", "bytes"] {
+        let said = fail(&mut merge(other), 1);
+        assert!(said.contains(other) && said.contains("has another tokenizer"), "{said}");
+    }
+    succeed(&mut merge("run"));
 }

@@ -91,13 +91,37 @@ fn every_command_shows_an_example() {
     use clap::CommandFactory;
     fn check(command: &clap::Command, path: &str) {
         let path = format!("{path} {}", command.get_name());
-        if command.get_subcommands().next().is_none() {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains("Example") && help.contains("trainer "), "{path} --help has no example");
-        }
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(help.contains("Example") && help.contains("trainer "), "{path} --help has no example");
         command.get_subcommands().for_each(|command| check(command, &path));
     }
     check(&trainer::cli::Cli::command(), "");
+}
+
+#[test]
+fn keep_says_everywhere_that_a_list_counts_layer_by_layer_and_generate_offers_pools_that_it_has() {
+    use clap::CommandFactory;
+    let cli = trainer::cli::Cli::command();
+    let argument = |command: &str, id: &str| {
+        let argument =
+            cli.find_subcommand(command)?.get_arguments().find(|argument| argument.get_id() == id)?;
+        Some(argument.clone())
+    };
+    let names = cli.get_subcommands().map(|command| command.get_name().to_owned());
+    let keep: Vec<String> = names
+        .filter_map(|name| argument(&name, "keep"))
+        .map(|keep| keep.get_help().map(ToString::to_string).unwrap_or_default())
+        .collect();
+    assert_eq!(keep.len(), 2, "select and retention");
+    assert!(keep.iter().all(|help| help.contains("a list with an entry for each layer")), "{keep:?}");
+    let pools = |command| -> Vec<String> {
+        let values = argument(command, "pool").unwrap().get_possible_values();
+        values.iter().map(|value| value.get_name().to_owned()).collect()
+    };
+    assert_eq!(pools("generate"), ["none", "prompt", "so-far"]);
+    assert_eq!(pools("eval"), ["none", "prompt", "so-far", "document"]);
+    let help = cli.find_subcommand("monitor").unwrap().get_after_help().unwrap().to_string();
+    assert!(help.contains("--follow"), "{help}");
 }
 
 #[test]

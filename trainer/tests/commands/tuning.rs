@@ -253,6 +253,31 @@ fn a_pruned_model_goes_back_into_the_full_one() {
 }
 
 #[test]
+fn a_pruned_model_that_lost_its_origin_is_told_what_its_configuration_lacks() {
+    let place = trained();
+    let kept = subset(&place, "kept.json", [&[1, 2, 5], &[0, 3, 6]]);
+    let kept = kept.to_str().unwrap();
+    let folders = [("--checkpoint", "full"), ("--experts", "kept.json"), ("--out", "pruned")];
+    succeed(&mut command(&place, "prune", &folders, &[]));
+    let path = place.path("pruned/config.json");
+    let mut json: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    for key in ["kept_experts", "original_num_experts"] {
+        json.as_object_mut().unwrap().remove(key).expect("the key");
+    }
+    std::fs::write(&path, json.to_string()).unwrap();
+    let merge = [("--full", "full"), ("--tuned", "pruned"), ("--out", "no")];
+    let said = [
+        fail(&mut command(&place, "merge", &merge, &[]), 1),
+        fail(&mut finetune(&place, "pruned", "no", &["--experts", kept]), 2),
+        fail(&mut command(&place, "eval", &[("--checkpoint", "pruned")], &["--experts", kept]), 2),
+    ];
+    for said in said {
+        assert!(said.contains("`kept_experts` and `original_num_experts`"), "{said}");
+        assert!(said.contains("`trainer prune` wrote"), "{said}");
+    }
+}
+
+#[test]
 fn a_model_of_another_program_is_tuned_on_given_text_and_keeps_its_type_when_merged() {
     let place = trained();
     let export = [("--checkpoint", "full"), ("--out", "half")];

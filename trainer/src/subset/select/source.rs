@@ -10,6 +10,7 @@ use crate::data::order::{Purpose, permutation};
 use crate::data::{Documents, Tokenizer};
 use crate::error::{Error, Result};
 use crate::evaluate::text::EvaluationText;
+use crate::evaluate::tokens::check_run;
 use crate::model::ModelConfig;
 use crate::train::text::Text;
 
@@ -81,11 +82,12 @@ impl Sample {
 }
 
 impl Source {
-    /// A run's own text.
+    /// The own text of the run that made a checkpoint.
     ///
     /// # Errors
-    /// When that text is not here any more.
-    pub fn of_run(config: &Config, split: Split) -> Result<Self> {
+    /// When that text is not here any more, or has other tokens now.
+    pub fn of_run(config: &Config, split: Split, model: &ModelConfig, checkpoint: &Path) -> Result<Self> {
+        check_run(&config.data, model, checkpoint)?;
         let text = Text::load(config, false)?;
         let documents = match split {
             Split::Train => text.train.into_iter().map(|portion| portion.documents).collect(),
@@ -94,12 +96,12 @@ impl Source {
         Ok(Self { documents, domains: text.domains, name: split.name().into() })
     }
 
-    /// A folder of shards or of text files, see [`EvaluationText::open`].
+    /// A folder of shards or of text files, see [`EvaluationText::open_for`].
     ///
     /// # Errors
     /// Text that the model cannot read, in words that say why.
-    pub fn open(path: &Path, model: &ModelConfig) -> Result<Self> {
-        let EvaluationText { documents, domains } = EvaluationText::open(path, model)?;
+    pub fn open(path: &Path, model: &ModelConfig, checkpoint: &Path) -> Result<Self> {
+        let EvaluationText { documents, domains } = EvaluationText::open_for(path, model, checkpoint)?;
         Ok(Self { documents: vec![documents], domains, name: path.display().to_string() })
     }
 

@@ -31,6 +31,9 @@ fn select_prune_eval_and_generate_fit_together() {
     };
     let pruned = summary(&succeed(&mut prune("code.json", "run", "small", &[])));
     assert!(pruned["parameters"].as_u64().unwrap() < pruned["parameters_before"].as_u64().unwrap());
+    let on_disk =
+        |folder: &str| std::fs::metadata(place.path(folder).join("model.safetensors")).unwrap().len();
+    assert_eq!(pruned["bytes"], on_disk("small"));
     let json: Value =
         serde_json::from_str(&std::fs::read_to_string(place.path("small/config.json")).unwrap()).unwrap();
     assert_eq!((&json["num_experts"], &json["original_num_experts"]), (&4.into(), &8.into()));
@@ -188,6 +191,13 @@ fn mistakes_are_named() {
         let said = String::from_utf8_lossy(&std::mem::take(&mut command.stderr)).into_owned();
         assert!(command.status.code() == Some(2) && said.contains("made for another model"), "{said}");
     }
+    // What a smoothed router remembers of the last tokens belongs to one pool.
+    let smoothed = ["--steps", "1", "--set", "router.smoothing=fixed", "--set", "router.smoothing_width=3"];
+    succeed(&mut place.pretrain("smoothed", &smoothed));
+    let generate = ["generate", "--checkpoint", "smoothed", "--tokens", "2", "--pool-size", "3", "--pool"];
+    let said = fail(place.trainer().args(generate).arg("so-far"), 2);
+    assert!(said.contains("smooth over tokens") && said.contains("--pool prompt"), "{said}");
+    succeed(place.trainer().args(generate).arg("prompt"));
     for (args, word) in [
         (&["--pool", "document", "--pool-size", "3"][..], "so-far"),
         (&["--pool", "prompt"], "--pool-size"),

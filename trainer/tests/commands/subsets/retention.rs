@@ -1,6 +1,6 @@
 //! `trainer retention` on a tiny model.
 
-use crate::support::{Place, fail, succeed, summary};
+use crate::support::{Place, fail, stdout, succeed, summary};
 
 #[test]
 fn retention_is_what_select_and_eval_find_one_by_one() {
@@ -54,6 +54,20 @@ fn retention_is_what_select_and_eval_find_one_by_one() {
         let full = found["full"].as_array().unwrap().iter().find(|full| full["domain"] == domain).unwrap();
         assert_eq!(full["bits_per_byte"], whole["domains"][domain]["bits_per_byte"]);
     }
+}
+
+#[test]
+fn subsets_that_differ_in_any_layer_are_lines_of_their_own() {
+    let place = Place::new();
+    succeed(&mut place.pretrain("run", &["--steps", "1"]));
+    let grid = ["retention", "--checkpoint", "run", "--rows", "2", "--keep", "4,4", "--keep", "4,2"];
+    let found = summary(&succeed(place.trainer().args(grid).arg("--json")));
+    let means = found["means"].as_array().unwrap();
+    let layers: Vec<_> = means.iter().map(|mean| (&mean["kept"], &mean["layers"])).collect();
+    let (kept, four, two) = (serde_json::json!([4, 8]), serde_json::json!([4, 4]), serde_json::json!([4, 2]));
+    assert_eq!(layers, [(&kept, &four), (&kept, &two)]);
+    let table = stdout(&succeed(place.trainer().args(grid)));
+    assert!(table.contains(" 4 of 8 ") && table.contains(" 4,2 "), "{table}");
 }
 
 #[test]
