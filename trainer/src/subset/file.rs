@@ -16,7 +16,7 @@ const FORMAT: &str = "emo-expert-subset-1";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Made {
-    /// The ranking, [`Method::name`](super::select::Method::name), or what combined it.
+    /// The ranking: `layerwise`, `mass`, `easy-ep`, `random`, or what combined it.
     pub method: String,
     /// The domain of the text.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -5,12 +5,11 @@
 //! | [`Method::Layerwise`] | mean over tokens of the router's score `p_i` (EMO: a softmax over the routed experts) | already pruned |
 //! | [`Method::Mass`] | sum over tokens of the weight that `i` got, 0 where it was not selected | whole |
 //! | [`Method::EasyEp`] | `sum_t s_t g_ti \|E_i(h_t)\|_2`, `s_t = max(0, 1 - cos(h_t, h_t + MoE(h_t)))` | whole |
-//! | [`Method::LayerwiseEasyEp`] | the same | already pruned |
 //! | [`Method::Random`] | a seeded draw, the control | not looked at |
 //!
 //! with `h_t` the router's input and `g_ti` the weight. Layer-wise selection is the one of EMO (arXiv 2605.06663, emo.md 6.2);
-//! EASY-EP is arXiv 2504.06792 (emo.md 6.3); layer after layer it is ours. The best of each layer are kept, ties to the lower
-//! index; experts that are always active and shared ones are kept in any case.
+//! EASY-EP is arXiv 2504.06792 (emo.md 6.3). The best of each layer are kept, ties to the lower index; experts that are
+//! always active and shared ones are kept in any case.
 
 mod score;
 pub mod source;
@@ -35,8 +34,6 @@ pub enum Method {
     Mass,
     /// By weight and size of the experts' outputs, for tokens that the layer changes (EASY-EP).
     EasyEp,
-    /// As EASY-EP, layer after layer, the layers below already pruned.
-    LayerwiseEasyEp,
     /// By a seeded draw: the control.
     Random,
 }
@@ -49,7 +46,6 @@ impl Method {
             Self::Layerwise => "layerwise",
             Self::Mass => "mass",
             Self::EasyEp => "easy-ep",
-            Self::LayerwiseEasyEp => "layerwise-easy-ep",
             Self::Random => "random",
         }
     }
@@ -57,7 +53,7 @@ impl Method {
     /// Forward passes over the text that it takes.
     fn passes(self, layers: usize) -> usize {
         match self {
-            Self::Layerwise | Self::EasyEp | Self::LayerwiseEasyEp => layers,
+            Self::Layerwise | Self::EasyEp => layers,
             Self::Mass => 1,
             Self::Random => 0,
         }
@@ -103,22 +99,16 @@ pub fn select<B: Backend>(
     let mut kept: Vec<Vec<u32>> = layers.iter().map(|(_, moe)| (0..moe.routed() as u32).collect()).collect();
     let zeros = |moe: &Moe| vec![0.0; moe.routed()];
     match choice.method {
-        Method::Layerwise | Method::EasyEp | Method::LayerwiseEasyEp => {
+        Method::Layerwise => {
             for (ordinal, (layer, moe)) in layers.iter().enumerate() {
                 let mut scores = zeros(moe);
                 for batch in &batches {
                     model.forward_blocks(batch, layer + 1)?;
-                    let routing = score::routing(model, ordinal)?;
-                    match choice.method {
-                        Method::Layerwise => score::router(&routing, &mut scores),
-                        _ => score::easy_ep(&routing, &model.expert_outputs(ordinal)?, &mut scores),
-                    }
+                    score::router(&score::routing(model, ordinal)?, &mut scores);
                     count();
                 }
                 kept[ordinal] = best(&scores, choice.routed[ordinal], moe);
-                if choice.method != Method::EasyEp {
-                    model.set_experts(Some(&kept))?;
-                }
+                model.set_experts(Some(&kept))?;
             }
             model.set_experts(None)?;
         }
@@ -133,6 +123,18 @@ pub fn select<B: Backend>(
             }
             for (ordinal, (_, moe)) in layers.iter().enumerate() {
                 kept[ordinal] = best(&scores[ordinal], choice.routed[ordinal], moe);
+            }
+        }
+        Method::EasyEp => {
+            for (ordinal, (layer, moe)) in layers.iter().enumerate() {
+                let mut scores = zeros(moe);
+                for batch in &batches {
+                    model.forward_blocks(batch, layer + 1)?;
+                    let outputs = model.expert_outputs(ordinal)?;
+                    score::easy_ep(&score::routing(model, ordinal)?, &outputs, &mut scores);
+                    count();
+                }
+                kept[ordinal] = best(&scores, choice.routed[ordinal], moe);
             }
         }
         Method::Random => {
