@@ -1,9 +1,10 @@
-//! The fused expert MLPs, forward and backward.
+//! The fused expert MLPs, forward and backward, and the whole layer: experts, combine and their backward passes.
 
 mod harness;
 
 use emo::Backend;
 use emo::ops::experts::{Backward, Forward};
+use emo::ops::permutation::{Combine, DispatchBackward};
 use harness::plan::plan;
 use harness::{Bench, bench_main, floats, floors, shapes, zeros};
 
@@ -26,6 +27,10 @@ fn measure<B: Backend>(device: &B, bench: &mut Bench) {
         let mut dw_in = zeros(device, shape.experts * shape.pre() * shape.width);
         let mut dw_out = zeros(device, shape.experts * shape.width * shape.hidden);
         let mut workspace = zeros(device, device.experts_workspace(shape));
+        let slots = layer.slots();
+        let [_, _, sum, combine, _] = floors::moves(slots, shape.width);
+        let (mut y, mut dx) =
+            (zeros(device, shape.tokens * shape.width), zeros(device, shape.tokens * shape.width));
         bench.run(device, "experts_forward", &case, forward, || {
             device.experts_forward(Forward {
                 shape,
@@ -57,6 +62,54 @@ fn measure<B: Backend>(device: &B, bench: &mut Bench) {
                 dw_in: dw_in.all_mut(),
                 dw_out: dw_out.all_mut(),
                 workspace: workspace.all_mut(),
+            })
+        });
+        let whole = forward + combine + backward + sum;
+        bench.run(device, "moe_layer", &case, whole, || {
+            device.experts_forward(Forward {
+                shape,
+                offsets: plan.offsets.all(),
+                token: plan.token.all(),
+                x: x.all(),
+                w_in: w_in.all(),
+                w_out: w_out.all(),
+                pre: pre.all_mut(),
+                rows: rows.all_mut(),
+                workspace: workspace.all_mut(),
+            })?;
+            device.combine_forward(Combine {
+                shape: slots,
+                width: shape.width,
+                inverse: plan.inverse.all(),
+                weights: weights.all(),
+                rows: rows.all(),
+                y: y.all_mut(),
+                accumulate: false,
+            })?;
+            device.experts_backward(Backward {
+                shape,
+                offsets: plan.offsets.all(),
+                token: plan.token.all(),
+                order: plan.order.all(),
+                x: x.all(),
+                weights: weights.all(),
+                w_in: w_in.all(),
+                w_out: w_out.all(),
+                pre: pre.all(),
+                dy: dy.all(),
+                row_grad: None,
+                dx_rows: dx_rows.all_mut(),
+                dweights: dweights.all_mut(),
+                dw_in: dw_in.all_mut(),
+                dw_out: dw_out.all_mut(),
+                workspace: workspace.all_mut(),
+            })?;
+            device.dispatch_backward(DispatchBackward {
+                shape: slots,
+                width: shape.width,
+                inverse: plan.inverse.all(),
+                drows: dx_rows.all(),
+                dx: dx.all_mut(),
             })
         });
     }

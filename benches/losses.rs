@@ -87,7 +87,7 @@ fn on_scores<B: Backend>(device: &B, bench: &mut Bench) {
 }
 
 fn on_outputs<B: Backend>(device: &B, bench: &mut Bench) {
-    for layer in shapes::layers(bench.size).into_iter().filter(|layer| !layer.skewed) {
+    for layer in shapes::layers(bench.size).into_iter().filter(|layer| layer.load == shapes::Load::Balanced) {
         let (tokens, top_k, width) = (layer.shape.tokens, layer.shape.top_k, layer.shape.width);
         let case = format!("{tokens} tokens, {top_k} rows of {width}");
         let plan = plan(device, layer.slots(), &layer.choices());

@@ -16,7 +16,7 @@ fn measure<B: Backend>(device: &B, bench: &mut Bench) {
         let case = format!("{slots} rows of {width}, {} experts", shape.experts);
         let [sort, dispatch, dispatch_backward, combine, combine_backward] = floors::moves(shape, width);
 
-        let choices = shapes::choices(shape, false);
+        let choices = shapes::choices(shape, shapes::Load::Balanced);
         let indices = hold(device, &choices);
         let [mut order, mut token, mut inverse] = [(); 3].map(|()| unset_indices(device, slots));
         let mut offsets = unset_indices(device, shape.experts + 1);

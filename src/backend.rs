@@ -128,6 +128,12 @@ pub trait Backend: Send + Sync + Sized + 'static {
 
     // Memory ----------------------------------------------------------------------------------------------------
 
+    /// Runs `work` where the calls in it cost least, and returns what it returns: on the CPU, on a thread of the pool, which then
+    /// hands loops to the others without a queue and a wake-up in between. Worth it around many calls, such as a step.
+    fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        work()
+    }
+
     /// A zeroed buffer.
     fn alloc<T: Element>(&self, len: usize) -> Result<Self::Buffer<T>>;
     /// Elements `range` of `buffer`.

@@ -60,7 +60,7 @@ impl Bench {
         name: &str,
         case: &str,
         floor: Floor,
-        mut op: impl FnMut() -> emo::Result<()>,
+        mut op: impl FnMut() -> emo::Result<()> + Send,
     ) {
         let failed = |error| panic!("{name}, {case}: {error}");
         let mark = hold(device, &[0u8]);
@@ -73,7 +73,7 @@ impl Bench {
         group.bench_function(case, |bencher| {
             bencher.iter_custom(|times| {
                 let start = Instant::now();
-                (0..times).for_each(|_| op().unwrap_or_else(failed));
+                device.enter(|| (0..times).for_each(|_| op().unwrap_or_else(failed)));
                 device.download(mark.all(), &mut [0]).unwrap_or_else(failed);
                 start.elapsed()
             });

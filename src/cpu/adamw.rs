@@ -71,20 +71,47 @@ pub(super) fn sum_of_squares<T: Storage>(cpu: &Cpu<T>, args: SumOfSquares<'_, Cp
     let mut parts = [0.0f64; PARTS];
     let chunk = args.x.len().div_ceil(PARTS).next_multiple_of(1024).max(1024);
     let used = args.x.len().div_ceil(chunk);
-    cpu.threads.for_each_chunk(&mut parts[..used], 1, |i, part, _| {
-        let x = &args.x[i * chunk..args.x.len().min((i + 1) * chunk)];
-        part[0] = cpu.isa.dispatch(Squares(x));
+    cpu.threads.for_each_chunk(&mut parts[..used], SIDE, |i, sums, _| {
+        let start = i * SIDE * chunk;
+        let x = &args.x[start..args.x.len().min(start + SIDE * chunk)];
+        cpu.isa.dispatch(Squares { x, chunk, sums });
     });
     args.out[0] = parts.iter().sum();
     Ok(())
 }
 
-struct Squares<'a>(&'a [f32]);
+/// Parts that are summed side by side: a sum by itself waits for its own additions. Each has the bits it has alone.
+const SIDE: usize = 4;
+
+struct Squares<'a> {
+    x: &'a [f32],
+    /// Elements of a part.
+    chunk: usize,
+    /// One a part.
+    sums: &'a mut [f64],
+}
 
 impl Kernel for Squares<'_> {
-    type Output = f64;
+    type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> f64 {
-        vector::dot_f64(s, self.0, self.0)
+    fn run<S: Simd>(self, s: S) {
+        let Self { x, chunk, sums } = self;
+        if x.len() < SIDE * chunk {
+            for (sum, part) in sums.iter_mut().zip(x.chunks(chunk)) {
+                *sum = vector::dot_f64(s, part, part);
+            }
+            return;
+        }
+        let parts: [&[f32]; SIDE] = std::array::from_fn(|i| &x[i * chunk..(i + 1) * chunk]);
+        let mut lanes = [s.wide_zero(); SIDE];
+        for at in (0..chunk).step_by(8) {
+            for (lane, part) in lanes.iter_mut().zip(parts) {
+                let x = s.load_wide(&part[at..chunk.min(at + 8)]);
+                *lane = s.wide_fma(x, x, *lane);
+            }
+        }
+        for (sum, lane) in sums.iter_mut().zip(lanes) {
+            *sum = s.wide_reduce_add(lane);
+        }
     }
 }

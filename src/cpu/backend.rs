@@ -106,6 +106,10 @@ impl<S: Storage> Backend for Cpu<S> {
 
     const CACHED_ATTENTION: bool = true;
 
+    fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.threads.install(work)
+    }
+
     fn describe(&self) -> String {
         let isa = match self.isa {
             Isa::Portable => "portable",

@@ -53,7 +53,8 @@ impl Threads {
     }
 
     /// Runs `f` on a worker of the pool. Parallel loops started inside it skip the hand-over from a foreign thread
-    /// (a wake-up and, once in about sixty times, a queue block), so a whole training step is best run in one `install`.
+    /// (a wake-up and, once in about sixty times, a queue block), so a whole training step is best run in one `install`:
+    /// [`Backend::enter`](crate::Backend::enter).
     pub fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         match &self.pool {
             Some(pool) => pool.install(f),

@@ -29,6 +29,19 @@ impl Floor {
     }
 }
 
+impl std::ops::Add for Floor {
+    type Output = Self;
+
+    /// One after the other.
+    fn add(self, other: Self) -> Self {
+        Self {
+            flops: self.flops + other.flops,
+            bytes: self.bytes + other.bytes,
+            stored: self.stored + other.stored,
+        }
+    }
+}
+
 /// `flops`, and elements of four bytes: `stored` ones and others.
 fn floor(flops: usize, stored: usize, others: usize) -> Floor {
     Floor { flops, bytes: 4 * (stored + others), stored }

@@ -130,17 +130,31 @@ pub fn linears(size: Size) -> Vec<linear::Shape> {
         .into()
 }
 
+/// How tokens choose.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Load {
+    /// Every expert serves equally many, where `tokens` is a multiple of `experts`.
+    Balanced,
+    /// Half of all tokens choose expert 0.
+    Skewed,
+    /// Draws that favour some experts, as an untrained router's do: no two groups are of one size, some are all but empty.
+    Random,
+}
+
 /// Experts, and how their tokens choose.
 pub struct Layer {
     pub shape: experts::Shape,
-    /// Half of all tokens choose expert 0; otherwise all experts serve equally many.
-    pub skewed: bool,
+    pub load: Load,
 }
 
 impl Layer {
     pub fn name(&self) -> String {
         let experts::Shape { tokens, top_k, experts, width, hidden, .. } = self.shape;
-        let load = if self.skewed { "skewed" } else { "balanced" };
+        let load = match self.load {
+            Load::Balanced => "balanced",
+            Load::Skewed => "skewed",
+            Load::Random => "random",
+        };
         format!("{tokens} tokens, d {width}, h {hidden}, {experts} experts top-{top_k}, {load}")
     }
 
@@ -163,13 +177,13 @@ impl Layer {
 
     /// The expert of each slot.
     pub fn choices(&self) -> Vec<u32> {
-        choices(self.slots(), self.skewed)
+        choices(self.slots(), self.load)
     }
 }
 
 /// Expert layers: a wide one with even and with uneven loads, and that of the preset `bench-olmoe`.
 pub fn layers(size: Size) -> Vec<Layer> {
-    let layer = |tokens, top_k, experts, width, hidden, skewed| Layer {
+    let layer = |tokens, top_k, experts, width, hidden, load| Layer {
         shape: experts::Shape {
             tokens: size.of(tokens),
             top_k,
@@ -179,18 +193,23 @@ pub fn layers(size: Size) -> Vec<Layer> {
             gated: true,
             activation: Activation::Silu,
         },
-        skewed,
+        load,
     };
     vec![
-        layer(4096, 8, 64, 512, 256, false),
-        layer(4096, 8, 64, 512, 256, true),
-        layer(2048, 4, 32, 256, 128, false),
+        layer(4096, 8, 64, 512, 256, Load::Balanced),
+        layer(4096, 8, 64, 512, 256, Load::Skewed),
+        layer(4096, 8, 64, 512, 256, Load::Random),
+        layer(2048, 4, 32, 256, 128, Load::Balanced),
     ]
 }
 
-/// Distinct experts for each token. Loads are equal where `tokens` is a multiple of `experts`, unless `skewed`.
-pub fn choices(shape: permutation::Shape, skewed: bool) -> Vec<u32> {
+/// Distinct experts for each token.
+pub fn choices(shape: permutation::Shape, load: Load) -> Vec<u32> {
     let permutation::Shape { tokens, top_k, experts } = shape;
+    if load == Load::Random {
+        return drawn(shape);
+    }
+    let skewed = load == Load::Skewed;
     let first = usize::from(skewed);
     let others = experts - first;
     let choice = |token: usize, slot: usize| match (skewed, token % 2, slot) {
@@ -199,6 +218,26 @@ pub fn choices(shape: permutation::Shape, skewed: bool) -> Vec<u32> {
         _ => (first + (37 * token + slot * (others / top_k)) % others) as u32,
     };
     (0..tokens * top_k).map(|slot| choice(slot / top_k, slot % top_k)).collect()
+}
+
+/// Experts in proportion to the density of a squared uniform number: the first eighth gets a third of all tokens.
+fn drawn(permutation::Shape { tokens, top_k, experts }: permutation::Shape) -> Vec<u32> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut draw = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let share = (state >> 33) as f64 / (1u64 << 31) as f64;
+        (share * share * experts as f64) as u32
+    };
+    let mut choices = Vec::with_capacity(tokens * top_k);
+    for token in 0..tokens {
+        while choices.len() < (token + 1) * top_k {
+            let expert = draw();
+            if !choices[token * top_k..].contains(&expert) {
+                choices.push(expert);
+            }
+        }
+    }
+    choices
 }
 
 /// Slots to move, and the width of their rows.

@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: criterion's results as one table, each row as a share of what this machine can do.
 
+mod bars;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,7 +42,7 @@ enum Storage {
 pub fn run(filter: Option<&str>, threads: Option<usize>) -> Result<(), String> {
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let folder = step::root().join("target/criterion");
-    let mut text = String::new();
+    let (mut text, mut bars) = (String::new(), String::new());
     for storage in [Storage::F32, Storage::Bf16] {
         // Before and after: another process may be busy during one of them.
         let before = peaks(threads)?;
@@ -61,15 +63,34 @@ pub fn run(filter: Option<&str>, threads: Option<usize>) -> Result<(), String> {
         command.env("CRITERION_HOME", &folder);
         step::run("bench", &mut command)?;
         let peaks = before.max(&peaks(threads)?);
-        text.push_str(&table(&rows(&folder, started)?, &peaks, storage));
+        let rows = rows(&folder, started)?;
+        text.push_str(&table(&rows, &peaks, storage));
         text.push('\n');
+        bars.push_str(&bars::table(&rows, &peaks, storage));
+    }
+    if !bars.is_empty() {
+        text = format!("{BARS_HEAD}{bars}\n{text}");
     }
     println!("\n{text}");
     if filter.is_none() { write(text.trim_end()) } else { Ok(()) }
 }
 
+/// Above the rows of [`bars::table`].
+const BARS_HEAD: &str = "What the project set out to reach; rates as shares of the peak measured in the same run.\n\n\
+    | work | measured | bar | |\n|---|---:|---:|---|\n";
+
 /// The benches of what bf16 makes different: the ops with products.
 const BF16_BENCHES: [&str; 4] = ["attention", "experts", "grouped_gemm", "linear"];
+
+impl Storage {
+    /// Its name and its multiply-add peak.
+    fn peak(self, peaks: &Peaks) -> (&'static str, f64) {
+        match self {
+            Self::F32 => ("f32", peaks.gflops),
+            Self::Bf16 => ("bf16", peaks.bf16_gflops),
+        }
+    }
+}
 
 impl Peaks {
     fn max(&self, other: &Self) -> Self {
@@ -135,10 +156,7 @@ fn measured(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn table(rows: &[Row], peaks: &Peaks, storage: Storage) -> String {
-    let (name, peak) = match storage {
-        Storage::F32 => ("f32", peaks.gflops),
-        Storage::Bf16 => ("bf16", peaks.bf16_gflops),
-    };
+    let (name, peak) = storage.peak(peaks);
     let mut out = format!(
         "Activations and matrices in {name}. Measured peaks in the same run, {} threads: {peak:.0} GFLOP/s {name} \
          multiply-add, {:.1} GB/s copy.\n\n\

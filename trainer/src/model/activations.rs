@@ -1,9 +1,10 @@
-//! All memory of a training step, planned at start-up: a step allocates nothing.
+//! All memory of a training step that grows with the batch, planned at start-up: no op allocates. What a step reports (losses, counts
+//! of each layer) is a few kilobytes of its own.
 //!
 //! What is kept from the forward pass, for each layer and token: the residual stream before attention and before the
 //! feed-forward part, the packed queries, keys and values, attention's output and log-sum-exp, router logits, scores,
-//! weights and plan, and the experts' pre-activations. Norm outputs, activated rows and expert outputs are recomputed
-//! in the backward pass; they live once, in [`Scratch`].
+//! weights and plan, and the experts' pre-activations. Norm outputs and activated rows are recomputed in the backward pass and live
+//! once, in [`Scratch`]; so do expert outputs, which are kept only where the redundancy loss needs them.
 
 use emo::Result;
 use emo::backend::{Backend, Element, Real};
@@ -177,7 +178,7 @@ impl<B: Backend> Activations<B> {
                 feed_forward_rstd: plan.real(Keep, name("feed_forward_norm.rstd"), tokens)?,
                 feed_forward: match kind {
                     FeedForward::Moe(moe) => {
-                        FeedForwardCache::Moe(moe::Cache::plan(plan, moe, tokens, &name("moe"))?)
+                        FeedForwardCache::Moe(moe::Cache::plan(plan, moe, d, capacity, &name("moe"))?)
                     }
                     FeedForward::Dense(dense) => {
                         FeedForwardCache::Dense(dense::Cache::plan(plan, dense, tokens, &name("dense"))?)

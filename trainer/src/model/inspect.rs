@@ -83,7 +83,8 @@ impl<B: Backend> Model<B> {
         let Some(scratch) = &self.memory.scratch.moe else { return Ok(Vec::new()) };
         let moe = self.experts[ordinal].1.kept.as_ref().map_or(moe, |kept| &kept.moe);
         let (slots, d) = (self.batch.tokens * moe.top_k, self.config.width);
-        let rows = download::<B, _>(&self.backend, &scratch.rows, 0..slots * d)?;
+        let rows = cache.rows.as_ref().unwrap_or(&scratch.rows);
+        let rows = download::<B, _>(&self.backend, rows, 0..slots * d)?;
         let row = |&row: &u32| &rows[row as usize * d..][..d];
         Ok(self.fetch(&cache.inverse, slots)?.iter().flat_map(row).copied().collect())
     }

@@ -144,6 +144,11 @@ impl<B: Backend> Session<B> {
     /// # Errors
     /// [`Error::NonFinite`] names the first tensor that is NaN or infinite; the weights are those before the step.
     pub fn step(&mut self) -> Result<Outcome> {
+        let backend = Arc::clone(self.model.backend());
+        backend.enter(|| self.entered_step())
+    }
+
+    fn entered_step(&mut self) -> Result<Outcome> {
         let step = self.step + 1;
         let lr =
             self.config.optimiser.lr * schedule::factor(&self.config.schedule, step, self.config.train.steps);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::arms::{Arm, PLAIN, Subsets};
 use super::modules::{self, Effect};
-use super::statistics::{domain_loss, rises};
+use super::statistics::domain_loss;
 use super::text::Text;
 use super::tool::{self, Times, Tool};
 
@@ -15,10 +15,8 @@ use super::tool::{self, Times, Tool};
 pub const KEEP: [&str; 4] = ["50%", "25%", "12.5%", "6.25%"];
 /// As many of the preset's 64 experts.
 pub const KEPT: [u64; 4] = [32, 16, 8, 4];
-/// How experts are chosen on every seed: as in the release, by EASY-EP scores, and by these layer after layer.
-pub const METHODS: [&str; 3] = ["layerwise", "easy-ep", LAYERWISE_EASY_EP];
-/// The way that earlier versions did not measure.
-const LAYERWISE_EASY_EP: &str = "layerwise-easy-ep";
+/// How experts are chosen on every seed: as in the release, and by EASY-EP scores.
+pub const METHODS: [&str; 2] = ["layerwise", "easy-ep"];
 /// Pool sizes at which the whole model is measured, chosen by a document's first tokens.
 const POOL_SIZES: &str = "7,15,31,47";
 /// Those tokens.
@@ -235,19 +233,12 @@ impl<'a> Run<'a> {
         let (name, more): (_, &[&str]) = match (self.subsets, self.purpose) {
             (Subsets::All, _) => (
                 "retention.json",
-                &["--method", "layerwise,mass,easy-ep,layerwise-easy-ep,random", "--documents", "1,5,100"],
+                &["--method", "layerwise,mass,easy-ep,random", "--documents", "1,5,100"],
             ),
             (_, Purpose::Sweep) => ("retention.json", &[]),
             _ => ("curves.json", &["--method", &methods]),
         };
-        let mut retention = tool.measure(&self.path(name), &[&common, more].concat())?;
-        let missing = !rises(&retention).keys().any(|kind| kind.method == LAYERWISE_EASY_EP);
-        if missing && self.purpose != Purpose::Sweep {
-            let file = self.path(&format!("retention-{LAYERWISE_EASY_EP}.json"));
-            let more = ["--method", LAYERWISE_EASY_EP, "--documents", "5"];
-            add(&mut retention, &tool.measure(&file, &[&common[..], &more].concat())?);
-        }
-        Ok(retention)
+        tool.measure(&self.path(name), &[&common, more].concat())
     }
 
     /// Selects a domain's experts from five documents; returns the file of the subset.
@@ -360,15 +351,6 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Puts the subsets of one retention measurement to those of another.
-fn add(retention: &mut Value, more: &Value) {
-    for list in ["means", "subsets"] {
-        if let (Some(all), Some(more)) = (retention[list].as_array_mut(), more[list].as_array()) {
-            all.extend_from_slice(more);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -419,27 +401,6 @@ mod tests {
         let (run, text, tool) = emo(&out, "false", "one");
         tool::keep(&run.path("trained"), "").unwrap();
         assert_eq!(run.train(&tool, &text, None), Ok(()));
-        fs::remove_dir_all(out).unwrap();
-    }
-
-    #[test]
-    fn a_method_that_is_missing_is_measured_by_itself_and_put_to_the_others() {
-        let out = scratch("merged");
-        let mean = |method: &str| json!({"method": method, "documents": 5, "kept": [8, 64], "mean": 0.02});
-        let found = |method: &str| json!({"means": [mean(method)], "subsets": [{"method": method}]});
-        let (run, text, tool) = emo(&out, "false", "one");
-        tool::keep(&run.path("retention.json"), &found("layerwise").to_string()).unwrap();
-        assert!(run.retention(&tool, &text).is_err(), "nothing more was measured");
-        let own = run.path("retention-layerwise-easy-ep.json");
-        tool::keep(&own, &found("layerwise-easy-ep").to_string()).unwrap();
-        let merged = run.retention(&tool, &text).unwrap();
-        let methods: Vec<_> = rises(&merged).into_keys().map(|kind| kind.method).collect();
-        assert_eq!(methods, ["layerwise", "layerwise-easy-ep"]);
-        assert_eq!(merged["subsets"].as_array().unwrap().len(), 2);
-        // Measured with all others, it needs no file of its own.
-        fs::remove_file(own).unwrap();
-        tool::keep(&run.path("retention.json"), &found("layerwise-easy-ep").to_string()).unwrap();
-        assert!(run.retention(&tool, &text).is_ok());
         fs::remove_dir_all(out).unwrap();
     }
 }

@@ -91,12 +91,21 @@ pub(crate) struct Cache<B: Backend> {
     offsets: B::Buffer<u32>,
     pub inverse: B::Buffer<u32>,
     pre: B::Buffer<B::Storage>,
+    /// Expert outputs, where the redundancy loss needs them in the backward pass.
+    pub rows: Option<B::Buffer<B::Storage>>,
     /// What the load balance loss multiplies with, `[E_r]`.
     pub balance_counts: B::Buffer<B::Real>,
 }
 
 impl<B: Backend> Cache<B> {
-    pub fn plan(plan: &mut Planner<'_, B>, moe: &Moe, tokens: usize, name: &str) -> Result<Self> {
+    pub fn plan(
+        plan: &mut Planner<'_, B>,
+        moe: &Moe,
+        width: usize,
+        capacity: &Capacity,
+        name: &str,
+    ) -> Result<Self> {
+        let tokens = capacity.tokens;
         use Purpose::Activations as Keep;
         let label = |part: &str| format!("{name}.{part}");
         let rows = tokens * moe.top_k;
@@ -117,6 +126,9 @@ impl<B: Backend> Cache<B> {
             offsets: plan.buffer(Keep, label("offsets"), moe.experts + 1)?,
             inverse: plan.buffer(Keep, label("inverse"), rows)?,
             pre: plan.stored(Keep, label("pre"), rows * moe.pre())?,
+            rows: (capacity.redundancy && capacity.backward)
+                .then(|| plan.stored(Keep, label("rows"), rows * width))
+                .transpose()?,
             balance_counts: plan.real(Keep, label("balance_counts"), moe.routed())?,
         })
     }
@@ -124,7 +136,7 @@ impl<B: Backend> Cache<B> {
 
 /// Rows and gradients that pass through.
 pub(crate) struct Scratch<B: Backend> {
-    /// Expert outputs; in the backward pass the gradients of their inputs.
+    /// Expert outputs that are not kept; in the backward pass the gradients of their inputs.
     pub rows: B::Buffer<B::Storage>,
     /// Gradient that the redundancy loss puts on the rows.
     row_grad: Option<B::Buffer<B::Storage>>,
@@ -250,13 +262,25 @@ pub(crate) fn forward<B: Backend>(
     if let Some(kept) = &layer.state.kept {
         kept.spread_offsets(backend, layer.experts, &mut cache.offsets)?;
     }
-    run_experts(cx, layer, x, cache, &mut scratch.rows, workspace)?;
+    let shape = layer.products(cx);
+    let outputs = cache.rows.as_mut().unwrap_or(&mut scratch.rows);
+    backend.experts_forward(experts::Forward {
+        shape,
+        offsets: read(backend, &cache.offsets, shape.experts + 1)?,
+        token: read(backend, &cache.token, rows)?,
+        x: read(backend, x, tokens * d)?,
+        w_in: cx.matrix(layer.weights.w_in)?,
+        w_out: cx.matrix(layer.weights.w_out)?,
+        pre: write(backend, &mut cache.pre, rows * shape.pre())?,
+        rows: write(backend, outputs, rows * d)?,
+        workspace: whole(backend, workspace)?,
+    })?;
     backend.combine_forward(permutation::Combine {
         shape: layer.permutation(tokens),
         width: d,
         inverse: read(backend, &cache.inverse, rows)?,
         weights: read(backend, &cache.weights, rows)?,
-        rows: read(backend, &scratch.rows, rows * d)?,
+        rows: read(backend, outputs, rows * d)?,
         y: write(backend, y, tokens * d)?,
         accumulate: false,
     })
@@ -332,29 +356,6 @@ fn route<B: Backend>(
     })
 }
 
-fn run_experts<B: Backend>(
-    cx: &Context<'_, B>,
-    layer: &Layer<'_, B>,
-    x: &B::Buffer<B::Storage>,
-    cache: &mut Cache<B>,
-    rows: &mut B::Buffer<B::Storage>,
-    workspace: &mut B::Buffer<B::Real>,
-) -> Result<()> {
-    let (backend, d) = (cx.backend, cx.config.width);
-    let shape = layer.products(cx);
-    backend.experts_forward(experts::Forward {
-        shape,
-        offsets: read(backend, &cache.offsets, shape.experts + 1)?,
-        token: read(backend, &cache.token, shape.rows())?,
-        x: read(backend, x, shape.tokens * d)?,
-        w_in: cx.matrix(layer.weights.w_in)?,
-        w_out: cx.matrix(layer.weights.w_out)?,
-        pre: write(backend, &mut cache.pre, shape.rows() * shape.pre())?,
-        rows: write(backend, rows, shape.rows() * d)?,
-        workspace: whole(backend, workspace)?,
-    })
-}
-
 /// Gradient of [`forward`] and of the layer's losses: `dx` overwritten, weight gradients accumulated, loss values
 /// added to their slots.
 pub(crate) fn backward<B: Backend>(
@@ -374,13 +375,10 @@ pub(crate) fn backward<B: Backend>(
     let (backend, tokens, d, moe) = (cx.backend, cx.tokens(), cx.config.width, layer.moe);
     let shape = experts_shape(moe, d, tokens);
     let rows = shape.rows();
-    let redundancy = match &mut scratch.row_grad {
-        Some(row_grad) if coefficients.redundancy != 0.0 => {
-            // The loss needs the expert outputs, which are not kept.
-            run_experts(cx, layer, x, cache, &mut scratch.rows, workspace)?;
-            let weight = coefficients.redundancy;
-            let inverse = &cache.inverse;
-            moe_losses::redundancy(cx, layer, weight, inverse, &scratch.rows, row_grad, losses)?;
+    let redundancy = match (&cache.rows, &mut scratch.row_grad) {
+        (Some(outputs), Some(row_grad)) if coefficients.redundancy != 0.0 => {
+            let (weight, inverse) = (coefficients.redundancy, &cache.inverse);
+            moe_losses::redundancy(cx, layer, weight, inverse, outputs, row_grad, losses)?;
             Some(read(backend, row_grad, rows * d)?)
         }
         _ => None,
