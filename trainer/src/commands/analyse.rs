@@ -243,10 +243,14 @@ fn analyse<B: Backend>(backend: &Arc<B>, args: &Analyse) -> Result<()> {
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Analysis> {
+/// An analysis of this or another model.
+pub(super) fn read(path: &Path) -> Result<Analysis> {
     let text = small::text(path).map_err(Error::io("read", path))?;
     Analysis::parse(&text).map_err(|message| {
-        Error::Usage(format!("{} is no analysis.json of `trainer analyse`: {message}", path.display()))
+        Error::Usage(format!(
+            "{} is no analysis.json of `trainer analyse`: {message}; `trainer analyse --checkpoint RUN --out DIR` writes one",
+            path.display()
+        ))
     })
 }
 

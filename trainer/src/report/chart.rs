@@ -101,17 +101,7 @@ impl LineChart {
     }
 
     fn draw_axes(&self, out: &mut String, frame: &Frame, xs: &Axis, ys: &Axis) {
-        let count = if frame.bottom - frame.top < 140.0 { 4 } else { 5 };
-        for (value, label) in ys.ticks(count) {
-            let y = px(frame.y(ys.place(value).unwrap_or(0.0)));
-            let (left, right, text) = (px(frame.left), px(frame.right), px(frame.left - 8.0));
-            let _ = writeln!(
-                out,
-                "<line class=\"grid\" x1=\"{left}\" x2=\"{right}\" y1=\"{y}\" y2=\"{y}\"/>\
-                 <text class=\"tick y\" x=\"{text}\" y=\"{y}\" dy=\"0.32em\">{}</text>",
-                escape(&label)
-            );
-        }
+        frame.draw_rows(out, ys, "");
         let (left, right, bottom) = (px(frame.left), px(frame.right), px(frame.bottom));
         let _ = writeln!(
             out,
@@ -121,22 +111,9 @@ impl LineChart {
         let whole = self.series.iter().flat_map(|series| &series.points).all(|(x, _)| x.fract() == 0.0);
         let ticks = xs.ticks(((frame.right - frame.left) / 90.0) as usize);
         for (value, label) in ticks.into_iter().filter(|(value, _)| !whole || value.fract() == 0.0) {
-            let _ = writeln!(
-                out,
-                "<text class=\"tick x\" x=\"{}\" y=\"{}\">{}</text>",
-                px(frame.x(xs.place(value).unwrap_or(0.0))),
-                px(frame.bottom + 17.0),
-                escape(&label)
-            );
+            frame.draw_column(out, xs.place(value).unwrap_or(0.0), &label);
         }
-        let _ = writeln!(
-            out,
-            "<text class=\"name x\" x=\"{}\" y=\"{}\">{}</text><text class=\"name\" x=\"0\" y=\"12\">{}</text>",
-            px((frame.left + frame.right) / 2.0),
-            px(frame.bottom + 35.0),
-            escape(&self.x_label),
-            escape(&self.y_label)
-        );
+        frame.draw_names(out, &self.x_label, &self.y_label);
     }
 
     fn draw_series(&self, out: &mut String, frame: &Frame, xs: &Axis, ys: &Axis, series: &Series) {
@@ -188,19 +165,57 @@ impl LineChart {
 }
 
 /// The drawing area within a picture.
-struct Frame {
-    left: f64,
-    right: f64,
-    top: f64,
-    bottom: f64,
+pub(super) struct Frame {
+    pub(super) left: f64,
+    pub(super) right: f64,
+    pub(super) top: f64,
+    pub(super) bottom: f64,
 }
 
 impl Frame {
-    fn x(&self, place: f64) -> f64 {
+    pub(super) fn x(&self, place: f64) -> f64 {
         self.left + place * (self.right - self.left)
     }
-    fn y(&self, place: f64) -> f64 {
+    pub(super) fn y(&self, place: f64) -> f64 {
         self.bottom - place * (self.bottom - self.top)
+    }
+
+    /// A line across and a number at every round value of `ys`, in `unit`.
+    pub(super) fn draw_rows(&self, out: &mut String, ys: &Axis, unit: &str) {
+        let count = if self.bottom - self.top < 140.0 { 4 } else { 5 };
+        for (value, label) in ys.ticks(count) {
+            let y = px(self.y(ys.place(value).unwrap_or(0.0)));
+            let (left, right, text) = (px(self.left), px(self.right), px(self.left - 8.0));
+            let _ = writeln!(
+                out,
+                "<line class=\"grid\" x1=\"{left}\" x2=\"{right}\" y1=\"{y}\" y2=\"{y}\"/>\
+                 <text class=\"tick y\" x=\"{text}\" y=\"{y}\" dy=\"0.32em\">{}{unit}</text>",
+                escape(&label)
+            );
+        }
+    }
+
+    /// What stands under the x axis at one place.
+    pub(super) fn draw_column(&self, out: &mut String, place: f64, label: &str) {
+        let _ = writeln!(
+            out,
+            "<text class=\"tick x\" x=\"{}\" y=\"{}\">{}</text>",
+            px(self.x(place)),
+            px(self.bottom + 17.0),
+            escape(label)
+        );
+    }
+
+    /// What the axes are.
+    pub(super) fn draw_names(&self, out: &mut String, x_label: &str, y_label: &str) {
+        let _ = writeln!(
+            out,
+            "<text class=\"name x\" x=\"{}\" y=\"{}\">{}</text><text class=\"name\" x=\"0\" y=\"12\">{}</text>",
+            px((self.left + self.right) / 2.0),
+            px(self.bottom + 35.0),
+            escape(x_label),
+            escape(y_label)
+        );
     }
 }
 
@@ -212,7 +227,6 @@ pub(super) fn colour_class(colour: usize) -> String {
 
 /// Names at the ends of their lines, moved apart where lines end close together.
 fn draw_labels(out: &mut String, frame: &Frame, ys: &Axis, series: &[Series]) {
-    const ROW: f64 = 16.0;
     let mut labels: Vec<(f64, &Series)> = series
         .iter()
         .filter_map(|series| {
@@ -220,16 +234,7 @@ fn draw_labels(out: &mut String, frame: &Frame, ys: &Axis, series: &[Series]) {
             Some((frame.y(last), series))
         })
         .collect();
-    labels.sort_by(|a, b| a.0.total_cmp(&b.0));
-    for index in 1..labels.len() {
-        labels[index].0 = labels[index].0.max(labels[index - 1].0 + ROW);
-    }
-    // What was pushed out at the bottom goes up again, and its neighbours with it.
-    let mut floor = frame.bottom;
-    for (y, _) in labels.iter_mut().rev() {
-        *y = y.min(floor);
-        floor = *y - ROW;
-    }
+    apart(&mut labels, frame.bottom);
     for (y, series) in labels {
         let _ = writeln!(
             out,
@@ -240,6 +245,21 @@ fn draw_labels(out: &mut String, frame: &Frame, ys: &Axis, series: &[Series]) {
             px(y),
             escape(&series.name)
         );
+    }
+}
+
+/// Sorts labels by their heights and moves them so far apart that none covers another, above `bottom`.
+pub(super) fn apart<T>(labels: &mut [(f64, T)], bottom: f64) {
+    const ROW: f64 = 16.0;
+    labels.sort_by(|a, b| a.0.total_cmp(&b.0));
+    for index in 1..labels.len() {
+        labels[index].0 = labels[index].0.max(labels[index - 1].0 + ROW);
+    }
+    // What was pushed out at the bottom goes up again, and its neighbours with it.
+    let mut floor = bottom;
+    for (y, _) in labels.iter_mut().rev() {
+        *y = y.min(floor);
+        floor = *y - ROW;
     }
 }
 

@@ -1,5 +1,6 @@
-//! Pages that people read: `report.html`, one run without scripts and without the network, and the page of
-//! `trainer analyse` ([`render_analysis`]), which has a little script of its own to search with and is whole without it.
+//! Pages that people read, without the network: `report.html` of one run, which has no scripts, the page of `trainer analyse`
+//! ([`render_analysis`]), which has a little script to search with and is whole without it, and both with retention curves on
+//! one page ([`Page`]).
 //!
 //! [`RunReport`] is everything the page shows; [`render`] makes the page of it and [`write()`] does both for a run's folder:
 //!
@@ -17,10 +18,12 @@ mod experts;
 mod heatmap;
 mod html;
 mod page;
+mod retention;
 mod routing;
 mod runs;
 mod scale;
 mod sections;
+mod whole;
 
 use std::path::{Path, PathBuf};
 
@@ -31,9 +34,11 @@ pub use bars::{BarGroup, GroupedBars};
 pub use chart::{LineChart, Look, Series};
 pub use html::escape;
 pub use page::render;
+pub use retention::ModelRetention;
 pub use routing::{LayerRouting, RoutingCounts};
-pub use runs::{Baseline, render_runs};
+pub use runs::Baseline;
 pub use scale::Scale;
+pub use whole::{Page, numbered, render_runs};
 
 use crate::metrics::{MetricsError, Record, StepRecord, ValidRecord, read_records};
 use crate::replace::replace_with;

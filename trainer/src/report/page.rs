@@ -25,19 +25,24 @@ const LIGHT: [Lch; COLOURS] = [
 /// The page of `report`. Every text in it is escaped; it loads nothing and runs nothing.
 #[must_use]
 pub fn render(report: &RunReport) -> String {
-    let mut body = sections::headline(report);
-    body.push_str(&sections::loss(report));
-    body.push_str(&sections::validation(report));
+    document(&report.info.title, "", &run_sections(report).concat(), "")
+}
+
+/// The sections of one run: how good it is, and how it came to be.
+pub(super) fn run_sections(report: &RunReport) -> [String; 2] {
+    let mut results = sections::headline(report);
+    results.push_str(&sections::loss(report));
+    results.push_str(&sections::validation(report));
     if let Some(routing) = report.routing.as_ref().filter(|routing| routing.check().is_ok()) {
-        body.push_str(&experts::section(routing));
+        results.push_str(&experts::section(routing));
     }
-    body.push_str(&sections::course(report));
-    body.push_str(&sections::configuration(report));
-    body.push_str(
+    let mut course = sections::course(report);
+    course.push_str(&sections::configuration(report));
+    course.push_str(
         "<footer>Hover over a point, bar or cell for its value. Every step is in <code>metrics.jsonl</code>, routing counts in \
          <code>routing.json</code>, beside this page.</footer>\n",
     );
-    document(&report.info.title, "", &body, "")
+    [results, course]
 }
 
 /// A whole page: `css` follows the common style sheet, `end` stands after the text.

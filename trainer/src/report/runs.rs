@@ -6,7 +6,6 @@ use super::RunReport;
 use super::bars::{BarGroup, GroupedBars};
 use super::chart::{LineChart, Look, Series, smooth};
 use super::html::{figure, fold, table};
-use super::page::document;
 use super::scale::Scale;
 use super::sections::{GREY, half_life, over_steps};
 use crate::metrics::{StepRecord, ValidRecord};
@@ -21,28 +20,10 @@ pub struct Baseline {
     pub bits_per_byte: BTreeMap<String, f64>,
 }
 
-/// The page of several runs, in the order given. Every text in it is escaped; it loads nothing and runs nothing.
-#[must_use]
-pub fn render_runs(runs: &[RunReport], baseline: Option<&Baseline>) -> String {
-    let names = names(runs);
-    let body = [
-        results(runs, &names),
-        learning(runs, &names),
-        validation(runs, &names, baseline),
-        course(runs, &names),
-        settings(runs, &names),
-    ];
-    document(&format!("{} runs side by side", runs.len()), "", &body.concat(), "")
-}
-
-/// Titles, numbered where several runs have the same.
-fn names(runs: &[RunReport]) -> Vec<String> {
-    let titles: Vec<&str> = runs.iter().map(|run| run.info.title.as_str()).collect();
-    let name = |(index, title): (usize, &&str)| match titles.iter().filter(|other| other == &title).count() {
-        1 => (*title).to_owned(),
-        _ => format!("{title} ({})", index + 1),
-    };
-    titles.iter().enumerate().map(name).collect()
+/// The sections of several runs, called `names`: how good they are, and how they came to be.
+pub(super) fn sections(runs: &[RunReport], names: &[String], baseline: Option<&Baseline>) -> [String; 2] {
+    let results = [results(runs, names), learning(runs, names), validation(runs, names, baseline)];
+    [results.concat(), course(runs, names) + &settings(runs, names)]
 }
 
 /// One line a run, the figures that answer "which is better?".

@@ -1,18 +1,24 @@
 //! A headless browser, where there is one on the machine.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
 
-/// The browser on the PATH. Says on the standard error that a test is skipped where there is none.
+/// The browser on the PATH. Where there is none, says so: a test that returns then counts as passed.
 pub fn find(test: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path)
         .flat_map(|folder| NAMES.map(|name| folder.join(name)))
         .find(|candidate| candidate.is_file());
     if found.is_none() {
-        eprintln!("{test}: skipped, there is no {} on the PATH", NAMES.join(", "));
+        // `eprintln` would be kept from the reader: the test harness shows what it prints of failed tests only.
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED {test}: no browser, none of {} is on the PATH; install Chromium to test the pages",
+            NAMES.join(", ")
+        );
     }
     found
 }

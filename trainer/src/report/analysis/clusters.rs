@@ -96,7 +96,7 @@ fn controls(models: &[&Analysis]) -> String {
     let layers: String =
         layers.iter().rev().map(|layer| option(&layer.to_string(), &format!("layer {layer}"))).collect();
     format!(
-        "<form id=\"controls\" hidden><label>Search <input type=\"search\" name=\"q\" placeholder=\"a word, in names, terms and \
+        "<form id=\"controls\" class=\"controls\" hidden><label>Search <input type=\"search\" name=\"q\" placeholder=\"a word, in names, terms and \
          excerpts\"></label><label>Mostly <select name=\"domain\"><option value=\"\">any domain</option>{domains}</select></label>\
          <label>Sort by <select name=\"sort\">{}{}{}{}</select></label><label>Colours of <select name=\"layer\">{layers}</select></label>\
          <output id=\"count\"></output></form>\n",

@@ -83,7 +83,11 @@
     };
     form.addEventListener("input", () => {
       update();
-      const view = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
+      const view = new URLSearchParams(location.hash.slice(1));
+      for (const [name, value] of new FormData(form)) {
+        if (value) view.set(name, value);
+        else view.delete(name);
+      }
       history.replaceState(null, "", `#${view}`);
     });
     form.addEventListener("submit", (event) => event.preventDefault());

@@ -67,9 +67,9 @@ const STATISTICS: [Statistic; 6] = [
 ];
 
 /// One chart a statistic, a line a model.
-pub(super) fn section(models: &[&Analysis], names: &[String]) -> String {
+pub(super) fn section(models: &[&Analysis], names: &[String], colours: &[usize]) -> String {
     let charts = STATISTICS.iter().filter_map(|statistic| {
-        let series = series(statistic, models, names);
+        let series = series(statistic, models, names, colours);
         let measured = series.iter().any(|series| series.points.iter().any(|(_, y)| y.is_finite()));
         let chart = LineChart {
             title: format!("{} by layer", statistic.heading),
@@ -89,9 +89,9 @@ pub(super) fn section(models: &[&Analysis], names: &[String]) -> String {
     )
 }
 
-fn series(statistic: &Statistic, models: &[&Analysis], names: &[String]) -> Vec<Series> {
+fn series(statistic: &Statistic, models: &[&Analysis], names: &[String], colours: &[usize]) -> Vec<Series> {
     let mut series = Vec::new();
-    for (colour, (model, name)) in models.iter().zip(names).enumerate() {
+    for ((model, name), &colour) in models.iter().zip(names).zip(colours) {
         let points = |value: &dyn Fn(&LayerAnalysis) -> f64| {
             model.layers.iter().map(|layer| (layer.layer as f64, value(layer))).collect()
         };

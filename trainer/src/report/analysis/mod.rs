@@ -19,31 +19,46 @@ use crate::analysis::Analysis;
 pub fn render(analysis: &Analysis, other: Option<&Analysis>) -> String {
     let models: Vec<&Analysis> = std::iter::once(analysis).chain(other).collect();
     let names = names(&models);
-    let mut body = numbers::headline(&models, &names);
-    body.push_str(&layers::section(&models, &names));
-    body.push_str(&coverage::section(&models, &names));
-    body.push_str(&matrix::similarity(&models, &names));
-    body.push_str(&matrix::redundancy(&models, &names));
-    body.push_str(&layers::training(&models, &names));
-    body.push_str(&clusters::section(&models, &names));
-    body.push_str(&numbers::section(&models, &names));
+    let mut body = sections(&models, &names, &[0, 1]);
     body.push_str(
         "<footer>Hover over a point, cell or word for its value. All numbers are in <code>analysis.json</code> beside this page, \
          and inside it.</footer>\n",
     );
-    let data = serde_json::to_string(&models).unwrap_or_else(|_| "[]".into());
+    let title = format!("What the experts do: {}", names.join(" and "));
+    document(&title, CSS, &body, &script(&models))
+}
+
+/// The style sheet of the sections.
+pub(super) const CSS: &str = include_str!("explore.css");
+
+/// All that is drawn of one model or two, called `names`; `colours` are those of their lines.
+pub(super) fn sections(models: &[&Analysis], names: &[String], colours: &[usize]) -> String {
+    [
+        numbers::headline(models, names),
+        layers::section(models, names, colours),
+        coverage::section(models, names),
+        matrix::similarity(models, names),
+        matrix::redundancy(models, names),
+        layers::training(models, names),
+        clusters::section(models, names),
+        numbers::section(models, names),
+    ]
+    .concat()
+}
+
+/// The models as JSON, and the script; they stand after the sections.
+pub(super) fn script(models: &[&Analysis]) -> String {
+    let data = serde_json::to_string(models).unwrap_or_else(|_| "[]".into());
     // Inside a script element only `<` could end it.
     let data = data.replace('<', "\\u003c");
-    let end = format!(
+    format!(
         "<script type=\"application/json\" id=\"data\">{data}</script>\n<script>{}</script>",
         include_str!("explore.js")
-    );
-    let title = format!("What the experts do: {}", names.join(" and "));
-    document(&title, include_str!("explore.css"), &body, &end)
+    )
 }
 
 /// Names of the models that differ even where both runs are called the same.
-fn names(models: &[&Analysis]) -> Vec<String> {
+pub(super) fn names(models: &[&Analysis]) -> Vec<String> {
     match models {
         [a, b] if a.model == b.model => {
             let with_step =
