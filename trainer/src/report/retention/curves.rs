@@ -2,8 +2,6 @@
 
 use std::fmt::Write;
 
-use clap::ValueEnum;
-
 use super::size::Size;
 use super::{Mean, Shown, Subset};
 use crate::report::chart::{Frame, apart, colour_class};
@@ -215,13 +213,12 @@ impl Chart<'_> {
         let whole = Point { size: Size::WHOLE, rise: 0.0, beside: 0.0 };
         let places: Vec<(f64, f64)> = std::iter::once(&whole).chain(&curve.points).map(&at).collect();
         let path: Vec<String> = places.iter().map(|&(x, y)| format!("{} {}", px(x), px(y))).collect();
-        let stroke = Method::value_variants().iter().position(|method| *method == curve.method);
         let _ = writeln!(
             out,
-            "<g class=\"curve {}\"{}><path class=\"line m{}\" d=\"M{}\"/>",
+            "<g class=\"curve {}\"{}><path class=\"line by-{}\" d=\"M{}\"/>",
             colour_class(curve.colour),
             curve.attributes(curve.documents, self.first),
-            stroke.unwrap_or(0),
+            curve.method.name(),
             path.join("L")
         );
         for (point, (x, y)) in curve.points.iter().zip(&places[1..]) {

@@ -164,9 +164,9 @@ fn documents(count: usize) -> String {
 }
 
 /// The methods of the curves, in the order of the command line.
-fn methods(curves: &[Curve]) -> impl Iterator<Item = (usize, Method)> {
-    let all = Method::value_variants().iter().copied().enumerate();
-    all.filter(|(_, method)| curves.iter().any(|curve| curve.method == *method))
+fn methods(curves: &[Curve]) -> impl Iterator<Item = Method> {
+    let all = Method::value_variants().iter().copied();
+    all.filter(|method| curves.iter().any(|curve| curve.method == *method))
 }
 
 /// What colours and strokes mean.
@@ -178,14 +178,14 @@ fn legend(models: &[Shown], curves: &[Curve]) -> String {
             write!(out, "<span class=\"key-domain\"><i class=\"{colour}\"></i>{}</span>", escape(model.name));
     }
     out.push_str("</p><p class=\"keys\">");
-    for (index, method) in methods(curves) {
+    for method in methods(curves) {
         let help = method.to_possible_value().and_then(|value| value.get_help().map(ToString::to_string));
         let _ = write!(
             out,
             "<span class=\"key-domain\"><svg class=\"stroke\" viewBox=\"0 0 34 8\" width=\"34\" height=\"8\" aria-hidden=\"true\">\
-             <path class=\"line m{index}\" d=\"M1 4H33\"/></svg>{}: {}</span>",
-            method.name(),
-            escape(&help.unwrap_or_default())
+             <path class=\"line by-{name}\" d=\"M1 4H33\"/></svg>{name}: {}</span>",
+            escape(&help.unwrap_or_default()),
+            name = method.name()
         );
     }
     out.push_str("</p>\n");
@@ -216,7 +216,7 @@ fn controls(
          <label>Model <select name=\"model\">{}{}</select></label>\
          <label>Domain <select name=\"text\">{}{}</select></label><output id=\"shown\"></output></form>\n",
         option("", "every method", false),
-        methods(curves).map(|(_, method)| plain(method.name())).collect::<String>(),
+        methods(curves).map(|method| plain(method.name())).collect::<String>(),
         option("", "all", false),
         models.iter().map(|model| plain(model.name)).collect::<String>(),
         option("", "all", false),
