@@ -24,7 +24,7 @@ pub struct Written {
     pub tensors: usize,
     /// Parameters.
     pub parameters: u64,
-    /// Bytes of all tensors.
+    /// Bytes of all tensors; the commands put the size of the weights' files here.
     pub bytes: u64,
     /// Files, the configuration first.
     pub files: Vec<PathBuf>,

@@ -25,6 +25,7 @@ use crate::data::shard::ShardStore;
 use crate::data::shard::manifest::MANIFEST;
 use crate::error::{Error, Result};
 use crate::evaluate::text::{EvaluationText, run_config, sequence};
+use crate::evaluate::tokens::check_run;
 use crate::metrics::{Record, read_records};
 use crate::model::{Capacity, Model, ModelConfig};
 use crate::output::out;
@@ -108,13 +109,14 @@ impl Text {
         let sequence = sequence(args.sequence, run.as_ref(), model);
         let (from, text, tokenizer) = match (&args.data, &run) {
             (Some(path), _) => {
-                let text = EvaluationText::open(path, model)?;
+                let text = EvaluationText::open_for(path, model, checkpoint)?;
                 let shards = path.join(MANIFEST).exists();
                 // Text files are only read for models whose tokens are bytes.
                 let tokenizer = if shards { ShardStore::tokenizer(path)? } else { Tokenizer::bytes() };
                 (path.display().to_string(), text, tokenizer)
             }
             (None, Some(run)) => {
+                check_run(&run.data, model, checkpoint)?;
                 let tokenizer = tokenizer::of(checkpoint, None, model)?;
                 ("what the run held out".into(), EvaluationText::of_run(run)?, tokenizer)
             }

@@ -78,20 +78,7 @@ impl EvaluationText {
     /// # Errors
     /// Text that the model cannot read, in words that say why.
     pub fn open_for(path: &Path, model: &ModelConfig, checkpoint: &Path) -> Result<Self> {
-        Self::open_as(path, model, &Tokens::of(checkpoint, model)?)
-    }
-
-    /// [`EvaluationText::open_for`] where only the configuration tells what the model's tokens are: shards of another
-    /// tokenizer of the same size pass.
-    ///
-    /// # Errors
-    /// See [`EvaluationText::open_for`].
-    pub fn open(path: &Path, model: &ModelConfig) -> Result<Self> {
-        Self::open_as(path, model, &Tokens::Unknown)
-    }
-
-    fn open_as(path: &Path, model: &ModelConfig, tokens: &Tokens) -> Result<Self> {
-        tokens.check(path, model)?;
+        Tokens::of(checkpoint, model)?.check(path, model)?;
         if path.join(MANIFEST).exists() {
             let tokenizer = ShardStore::tokenizer(path)?;
             let domains = Manifest::read(path)?.domains.into_iter().map(|domain| domain.name).collect();

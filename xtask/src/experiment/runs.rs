@@ -231,10 +231,9 @@ impl<'a> Run<'a> {
         KEEP.iter().for_each(|keep| common.extend(["--keep", keep]));
         let methods = METHODS.join(",");
         let (name, more): (_, &[&str]) = match (self.subsets, self.purpose) {
-            (Subsets::All, _) => (
-                "retention.json",
-                &["--method", "layerwise,mass,easy-ep,random", "--documents", "1,5,100"],
-            ),
+            (Subsets::All, _) => {
+                ("retention.json", &["--method", "layerwise,mass,easy-ep,random", "--documents", "1,5,100"])
+            }
             (_, Purpose::Sweep) => ("retention.json", &[]),
             _ => ("curves.json", &["--method", &methods]),
         };
