@@ -92,6 +92,7 @@ pub const READERS: &[Reader] = &[
     Reader { name: "routing", files: &["run/routing.json"], read: run },
     Reader { name: "run_info", files: &["run/run.json"], read: run },
     Reader { name: "analysis", files: &["analysis.json"], read: analysis },
+    Reader { name: "retention", files: &["retention.json"], read: retention },
 ];
 
 /// A folder of valid files in which one at a time is replaced.
@@ -320,6 +321,16 @@ fn analysis(_: &Path, path: &Path) -> Outcome {
     // The command adds the file's name.
     let found = Analysis::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
     let page = report::render_analysis(&found, Some(&found));
+    assert!(page.len() < 64 << 20, "a page without measure");
+    Ok(())
+}
+
+fn retention(_: &Path, path: &Path) -> Outcome {
+    let text = std::fs::read(path).map_err(|error| format!("`{error}`"))?;
+    // The command adds the file's name.
+    let found = report::ModelRetention::parse(&String::from_utf8_lossy(&text))
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    let page = report::Page { retention: &[found], ..report::Page::default() }.render();
     assert!(page.len() < 64 << 20, "a page without measure");
     Ok(())
 }

@@ -16,10 +16,12 @@ use trainer::config::Config;
 use trainer::data::StreamPosition;
 use trainer::data::read::discover;
 use trainer::data::{RoutingBoundary, Tokenizer, shard};
+use trainer::evaluate::retention::{Full, Kept, Retention};
 use trainer::metrics::{DomainValid, LoadSummary, MetricsWriter, Record, StepRecord, ValidRecord};
 use trainer::model::{Dense, FeedForward, Model, ModelConfig, Moe, QkNorm};
 use trainer::report::{LayerRouting, RoutingCounts, RunInfo};
 use trainer::subset::ExpertSubset;
+use trainer::subset::select::Method;
 
 use super::super::shards;
 use super::{CAPACITY, backend};
@@ -56,6 +58,11 @@ pub fn fill(root: &Path) {
     fs::write(root.join("cluster.toml"), trainer::cluster::EXAMPLE).expect("written");
     let analysis = serde_json::to_string(&analysis()).expect("JSON");
     fs::write(root.join("analysis.json"), analysis).expect("written");
+    let found = retention();
+    let means = found.means();
+    let summary = json!({"event": "summary", "checkpoint": "runs/tiny-0", "means": means,
+        "full": found.full, "subsets": found.subsets});
+    fs::write(root.join("retention.json"), summary.to_string()).expect("written");
     let shards = format!("data.path='{}'", root.join("shards").display());
     let config = Config::load("tiny", &["data.source=shards".into(), shards]);
     let config = config.and_then(|config| config.to_toml()).expect("a configuration");
@@ -206,6 +213,25 @@ fn run(root: &Path) {
     {
         fs::write(run.join(name), text.expect("JSON")).expect("written");
     }
+}
+
+/// Two domains, each in the subset that was chosen for it and in the other's.
+fn retention() -> Retention {
+    let domains = ["code", "law"];
+    let full = |domain: &str| Full { domain: domain.to_owned(), bits_per_byte: 2.0 };
+    let kept = |chosen_for: &str, domain: &str| Kept {
+        method: Method::Layerwise,
+        documents: 5,
+        found: 5,
+        kept: (3, 6),
+        layers: vec![3, 3],
+        chosen_for: chosen_for.to_owned(),
+        domain: domain.to_owned(),
+        bits_per_byte: 2.5,
+        rise: 0.25,
+    };
+    let subsets = domains.iter().flat_map(|of| domains.iter().map(move |domain| kept(of, domain))).collect();
+    Retention { full: domains.map(full).into(), subsets }
 }
 
 fn analysis() -> Analysis {
